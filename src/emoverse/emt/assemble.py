@@ -1,0 +1,145 @@
+"""From corpora to EMT records: which queries each utterance, conversation or photo supports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from emoverse.corpora.merr import Reason
+from emoverse.corpora.records import Dialogue, Utterance
+from emoverse.emt.record import Record
+from emoverse.faces import captions
+from emoverse.tasks import ecpe, er, eri, fer, labels, msa
+from emoverse.tasks.action_units import BY_CODE
+
+
+def utterance_records(dialogue: Dialogue, *, context: bool) -> Iterator[Record]:
+    """MSA and ER records of a dialogue's utterances.
+
+    MSA needs a sentiment other than neutral, ER an emotion.
+
+    Args:
+        dialogue: MELD, MOSEI, MOSI or a folder.
+        context: put the dialogue's earlier turns in front of the ER query.
+    """
+    wording = "mosei" if dialogue.corpus in ("mosei", "mosi") else "meld"
+    turns = [(turn.speaker or "Someone", turn.text) for turn in dialogue.utterances]
+    for place, utterance in enumerate(dialogue.utterances):
+        polarity = _polarity(utterance)
+        if polarity:
+            label = utterance.score if utterance.score is not None else polarity
+            yield _record(utterance, "msa", msa.query(utterance.text), msa.answer(polarity), label)
+        if utterance.emotion:
+            query = er.query(
+                utterance.text,
+                wording=wording,
+                speaker=utterance.speaker,
+                context=turns[:place] if context else (),
+            )
+            answer = er.answer(utterance.emotion, wording)
+            yield _record(utterance, "er", query, answer, utterance.emotion)
+
+
+def cause_records(dialogue: Dialogue) -> Iterator[Record]:
+    """ECPE records, one for every non-neutral utterance of an ECF conversation."""
+    turns = [
+        ecpe.Turn(turn.index, turn.speaker or "Someone", turn.text, turn.emotion or "neutral")
+        for turn in dialogue.utterances
+    ]
+    for utterance in dialogue.utterances:
+        if utterance.emotion in (None, "neutral") or utterance.causes is None:
+            continue
+        assert utterance.emotion
+        pairs = [ecpe.Pair(utterance.index, utterance.emotion, i) for i in utterance.causes]
+        label = [[pair.emotion_index, pair.emotion, pair.cause_index] for pair in pairs]
+        query = ecpe.query(turns, utterance.index)
+        # A conversation is one sample: its targets share all but their last lines.
+        yield _record(utterance, "ecpe", query, ecpe.answer(pairs), label, dialogue.id)
+
+
+def reason_records(reasons: Iterable[Reason]) -> Iterator[Record]:
+    """ERI records from MERR, with transcript and expression caption as clues."""
+    for reason in reasons:
+        caption = fer.answer(BY_CODE[code].phrase for code in reason.aus if code in BY_CODE) or None
+        yield Record(
+            query=eri.query(reason.text or None, caption),
+            response=eri.answer(reason.caption),
+            task="eri",
+            id=f"merr/{reason.id}/eri",
+            source="merr",
+            split=reason.split,
+            text=reason.text,
+            label=reason.emotion,
+            meta={"sample": f"merr/{reason.id}"},
+        )
+
+
+def photo_records(
+    name: str, split: str, crop: str, intensities: dict[str, float], emotion: str | None
+) -> Iterator[Record]:
+    """FER and, for a labelled photo, ER records of one aligned face crop.
+
+    Args:
+        name: unique name of the photo.
+        split: `train` or `valid`.
+        crop: path of the crop, relative to the dataset.
+        intensities: AU code to 0..5.
+        emotion: canonical emotion, None when unknown.
+    """
+    meta = {"sample": f"photo/{name}", "aligned": True}
+    told = captions.describe(intensities)
+    if told.codes:
+        yield Record(
+            query=fer.query(),
+            response=fer.answer(told.phrases),
+            task="fer",
+            id=f"photo/{name}/fer",
+            images=(crop,),
+            source="photo",
+            split=split,
+            label=list(told.codes),
+            meta=meta,
+        )
+    if emotion:
+        yield Record(
+            query=er.query(),
+            response=er.answer(emotion),
+            task="er",
+            id=f"photo/{name}/er",
+            images=(crop,),
+            source="photo",
+            split=split,
+            label=emotion,
+            meta=meta,
+        )
+
+
+def _polarity(utterance: Utterance) -> str | None:
+    if utterance.score is not None:
+        return labels.sentiment_of_score(utterance.score)
+    return utterance.sentiment if utterance.sentiment in labels.SENTIMENTS else None
+
+
+def _record(
+    utterance: Utterance,
+    task: str,
+    query: str,
+    response: str,
+    label: object,
+    sample: str | None = None,
+) -> Record:
+    unique = f"{utterance.corpus}/{utterance.id}"
+    meta = {"sample": f"{utterance.corpus}/{sample}" if sample else unique}
+    if utterance.corpus in ("meld", "ecf"):
+        meta["dialogue"] = f"{utterance.corpus}/{utterance.split}/{utterance.dialogue}"
+    usable = utterance.clip is not None and utterance.clip_problem is None
+    return Record(
+        query=query,
+        response=response,
+        task=task,
+        id=f"{unique}/{task}",
+        videos=(str(utterance.clip),) if usable else (),
+        source=utterance.corpus,
+        split=utterance.split,
+        text=utterance.text,
+        label=label,
+        meta=meta,
+    )

@@ -1,0 +1,372 @@
+"""Face landmarks, blendshapes and head pose with MediaPipe's FaceLandmarker.
+
+Source: MediaPipe Tasks "Face landmark detection" (Google, Apache-2.0): BlazeFace short range finds
+faces, a mesh network gives 478 points, a third network gives ARKit blendshapes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from emoverse.errors import EmoVerseError
+
+LANDMARKS = 478
+SMALLEST_SIDE = 64
+_UPSCALED_SIDE = 256
+# Share of the picture's sides added as a grey border when a face fills the whole picture: the
+# detector was trained on faces with surroundings and misses some that touch the edges.
+_BORDER = 0.35
+_GREY = 128
+_STEEPEST_ROLL = 45.0
+# Faces turned by up to this angle keep full confidence; see `_confidence`.
+_FREE_TURN = math.radians(30)
+
+_quiet_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One detected face, in pixels of the picture given to `Detector.detect`.
+
+    Attributes:
+        box: (x0, y0, x1, y1), the landmarks' bounding box; may reach beyond the picture.
+        landmarks: float32 (478, 3): x, y in pixels, z in the same scale, smaller is nearer.
+        blendshapes: ARKit name (`mouthSmileLeft`, ...) to 0..1; 51 of ARKit's 52, MediaPipe
+            has no `tongueOut`.
+        confidence: 0..1, see `detector`.
+        pose: head (yaw, pitch, roll) in degrees: yaw > 0 is turned to the picture's right,
+            pitch > 0 is looking up, roll > 0 is tilted clockwise as seen in the picture.
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: NDArray[np.float32]
+    blendshapes: dict[str, float]
+    confidence: float
+    pose: tuple[float, float, float]
+
+
+class Detector:
+    """A loaded FaceLandmarker; made by `detector`, closed on leaving its `with` block."""
+
+    def __init__(self, model: Path, running_mode: str, max_faces: int) -> None:
+        """Load `model`; use `detector` instead."""
+        self._video = running_mode == "video"
+        self._max_faces = max_faces
+        self._last_ms = -1
+        self._warm = False
+        self._landmarker = _landmarker(model, self._video, max_faces)
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model; a second call does nothing."""
+        if self._landmarker is not None:
+            self._landmarker.close()
+            self._landmarker = None
+
+    def detect(
+        self,
+        image: NDArray[np.uint8],
+        timestamp_ms: int | None = None,
+        *,
+        thorough: bool | None = None,
+    ) -> list[Face]:
+        """Find the faces of one picture.
+
+        Pictures with a side under 64 pixels are enlarged first. In image mode, a picture without
+        a find is tried again in overlapping square tiles (small faces in a wide frame), then
+        inside a grey border (faces cut by the edges); what these show lying on its side is not
+        taken for a face.
+
+        Args:
+            image: uint8 (height, width, 3) RGB; a grey (height, width) picture works too.
+            timestamp_ms: video mode only, milliseconds, must rise from call to call.
+            thorough: image mode only. True searches the tiles even when the whole picture gave a
+                face, which finds more people in wide shots for about three times the time; False
+                never tries again; by default a picture without a find is tried again.
+
+        Returns:
+            At most `max_faces` faces, largest first, in pixels of `image`.
+
+        Raises:
+            EmoVerseError: the picture has another shape or type, or time does not rise.
+        """
+        if self._landmarker is None:
+            raise EmoVerseError("The face detector is closed; call detect inside its with block.")
+        image = _as_rgb(image)
+        if self._video:
+            if timestamp_ms is None or timestamp_ms <= self._last_ms:
+                raise EmoVerseError(
+                    f"Face tracking needs rising timestamps, got {timestamp_ms} after "
+                    f"{self._last_ms} ms; feed the frames in order or use running_mode='image'."
+                )
+            self._last_ms = timestamp_ms
+        height, width = image.shape[:2]
+        picture, scale = _enlarged(image)
+        faces = self._find(picture, timestamp_ms)
+        if not self._video and (thorough or (thorough is None and not faces)):
+            faces = self._find_in_tiles(picture, faces) or self._find_in_border(picture)
+        faces = [_moved(face, 0.0, 0.0, 1 / scale, (height, width)) for face in faces]
+        return sorted(faces, key=lambda face: -_area(face.box))[: self._max_faces]
+
+    def _find(self, image: NDArray[np.uint8], timestamp_ms: int | None = None) -> list[Face]:
+        import mediapipe
+
+        picture = mediapipe.Image(
+            image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image)
+        )
+        if self._video:
+            result = self._run(self._landmarker.detect_for_video, picture, timestamp_ms)
+        else:
+            result = self._run(self._landmarker.detect, picture)
+        height, width = image.shape[:2]
+        return [
+            _face(points, shapes, matrix, width, height)
+            for points, shapes, matrix in zip(
+                result.face_landmarks,
+                result.face_blendshapes,
+                result.facial_transformation_matrixes,
+                strict=True,
+            )
+        ]
+
+    def _run(self, function: Any, *arguments: Any) -> Any:
+        if self._warm:
+            return function(*arguments)
+        with _quiet_stderr():
+            result = function(*arguments)
+        self._warm = True
+        return result
+
+    def _find_in_tiles(self, image: NDArray[np.uint8], found: list[Face]) -> list[Face]:
+        # The detector sees the whole picture as 128x128 pixels; a square tile of a wide frame
+        # makes a small face about twice as large there.
+        found = list(found)
+        for left, top, side in _tiles(*image.shape[:2]):
+            for face in self._find(image[top : top + side, left : left + side]):
+                moved = _moved(face, left, top, 1.0, image.shape[:2])
+                # A face cut by a tile's inner edge is whole in the neighbouring tile.
+                cut = (
+                    (left > 0 and moved.box[0] < left)
+                    or (top > 0 and moved.box[1] < top)
+                    or (left + side < image.shape[1] and moved.box[2] > left + side)
+                    or (top + side < image.shape[0] and moved.box[3] > top + side)
+                )
+                known = any(overlap(moved.box, other.box) >= 0.3 for other in found)
+                if not (cut or known) and _plausible(moved):
+                    found.append(moved)
+        return found
+
+    def _find_in_border(self, image: NDArray[np.uint8]) -> list[Face]:
+        height, width = image.shape[:2]
+        down, right = round(_BORDER * height), round(_BORDER * width)
+        padded = np.pad(image, ((down, down), (right, right), (0, 0)), constant_values=_GREY)
+        faces = [face for face in self._find(padded) if _plausible(face)]
+        return [_moved(face, -right, -down, 1.0, (height, width)) for face in faces]
+
+
+def detector(
+    running_mode: Literal["image", "video"] = "image",
+    max_faces: int = 4,
+    *,
+    model: Path | None = None,
+) -> Detector:
+    """Load the face landmark detector; use it in a `with` block.
+
+    FaceLandmarker returns no score, so a face's confidence is our own measure: the share of its
+    landmarks inside the picture, lowered as the head turns more than 30 degrees away, where
+    blendshapes become guesses (0.8 at about 46 degrees, 0 in full profile).
+
+    Args:
+        running_mode: `image` treats pictures as unrelated, `video` tracks faces over time.
+        max_faces: most faces returned for a picture, at least 1.
+        model: a `face_landmarker.task` file; by default the package's own, fetched once.
+
+    Returns:
+        An open detector.
+
+    Raises:
+        EmoVerseError: the model file is missing or broken, or an argument is out of range.
+    """
+    if running_mode not in ("image", "video"):
+        raise EmoVerseError(f"running_mode must be image or video, not {running_mode!r}.")
+    if max_faces < 1:
+        raise EmoVerseError(f"max_faces must be at least 1, not {max_faces}.")
+    if model is None:
+        from emoverse.models import weights
+
+        model = weights.face_landmarker()
+    return Detector(Path(model), running_mode, max_faces)
+
+
+def overlap(
+    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
+) -> float:
+    """Intersection over union of two (x0, y0, x1, y1) boxes, 0..1."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (_area(first) + _area(second) - shared)
+
+
+def head_pose(matrix: NDArray[Any]) -> tuple[float, float, float]:
+    """Head (yaw, pitch, roll) in degrees from a face-to-camera transformation.
+
+    Args:
+        matrix: (4, 4) or (3, 3); camera x to the right, y up, z towards the camera (MediaPipe's
+            facial transformation matrix).
+
+    Returns:
+        Angles as in `Face.pose`, for rotation = yaw about y, then pitch about x, then roll about z.
+    """
+    rotation = np.asarray(matrix, dtype=float)[:3, :3]
+    yaw = math.atan2(rotation[0, 2], rotation[2, 2])
+    pitch = math.atan2(rotation[1, 2], math.hypot(rotation[1, 0], rotation[1, 1]))
+    roll = math.atan2(-rotation[1, 0], rotation[1, 1])
+    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
+
+
+def _landmarker(model: Path, video: bool, max_faces: int) -> Any:
+    if not model.is_file():
+        raise EmoVerseError(f"{model}: no such face landmark model; run `emoverse pull compact`.")
+    with _quiet_stderr():
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(model)),
+            running_mode=vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE,
+            num_faces=max_faces,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        try:
+            return vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise EmoVerseError(
+                f"{model}: not a usable face landmark model ({reason}); delete it and fetch it "
+                "again with `emoverse pull compact`."
+            ) from None
+
+
+def _face(points: Any, shapes: Any, matrix: Any, width: int, height: int) -> Face:
+    landmarks = np.array([(p.x * width, p.y * height, p.z * width) for p in points], np.float32)
+    pose = head_pose(matrix)
+    return Face(
+        box=_bounds(landmarks),
+        landmarks=landmarks,
+        blendshapes={s.category_name: float(s.score) for s in shapes if s.category_name[0] != "_"},
+        confidence=_confidence(landmarks, pose, (height, width)),
+        pose=pose,
+    )
+
+
+def _tiles(height: int, width: int) -> list[tuple[int, int, int]]:
+    side, longest = min(height, width), max(height, width)
+    if longest < 1.2 * side:
+        return []
+    count = min(7, math.ceil(2 * (longest / side - 1)) + 1)
+    starts = [round(i * (longest - side) / (count - 1)) for i in range(count)]
+    return [(start, 0, side) if width > height else (0, start, side) for start in starts]
+
+
+def _plausible(face: Face) -> bool:
+    # Second looks also turn up patterns in curtains and wood; those are seldom upright.
+    return abs(face.pose[2]) <= _STEEPEST_ROLL
+
+
+def _moved(face: Face, x: float, y: float, scale: float, size: tuple[int, ...]) -> Face:
+    landmarks = (face.landmarks + np.array([x, y, 0], np.float32)) * np.float32(scale)
+    return replace(
+        face,
+        box=_bounds(landmarks),
+        landmarks=landmarks,
+        confidence=_confidence(landmarks, face.pose, size),
+    )
+
+
+def _confidence(
+    landmarks: NDArray[np.float32], pose: tuple[float, float, float], size: tuple[int, ...]
+) -> float:
+    height, width = size[:2]
+    x, y = landmarks[:, 0], landmarks[:, 1]
+    inside = float(np.mean((x >= 0) & (x < width) & (y >= 0) & (y < height)))
+    facing = math.cos(math.radians(pose[0])) * math.cos(math.radians(pose[1]))
+    return inside * min(1.0, max(0.0, facing / math.cos(_FREE_TURN)))
+
+
+def _bounds(landmarks: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    (x0, y0), (x1, y1) = landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+def _area(box: tuple[float, float, float, float]) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise EmoVerseError(
+            f"A picture must be uint8 of shape (height, width, 3), not {image.dtype} of shape "
+            f"{image.shape}; convert it to RGB first."
+        )
+    return image
+
+
+def _enlarged(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    height, width = image.shape[:2]
+    if min(height, width) >= SMALLEST_SIDE:
+        return image, 1.0
+    # Bounded, so that a 4000x8 strip does not become a huge picture.
+    scale = min(_UPSCALED_SIDE / min(height, width), max(1.0, 1280 / max(height, width)))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), scale
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep the native libraries' start-up chatter off the terminal.
+
+    They write to file descriptor 2 before any log level can be set, so the descriptor itself is
+    pointed elsewhere for the moment; errors still arrive as exceptions.
+    """
+    with _quiet_lock:
+        try:
+            sys.stderr.flush()
+            kept = os.dup(2)
+        except (OSError, ValueError, AttributeError):
+            yield  # no stderr to protect, as under pythonw
+            return
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

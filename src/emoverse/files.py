@@ -1,0 +1,79 @@
+"""Files written whole or not at all, and hashed the same way everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from emoverse.errors import EmoVerseError
+
+
+def write_bytes(path: Path | str, data: bytes) -> Path:
+    """Write `data` atomically: a reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Write UTF-8 `text` atomically."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path | str, value: Any) -> Path:
+    """Write `value` as indented UTF-8 JSON, atomically and with a final newline."""
+    return write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_text(path: Path | str) -> str:
+    """Read a UTF-8 file.
+
+    Raises:
+        EmoVerseError: the file is missing, a folder, or not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise EmoVerseError(f"{path}: no such file; check the path.") from None
+    except IsADirectoryError:
+        raise EmoVerseError(f"{path} is a folder; name a file in it.") from None
+    except UnicodeDecodeError as error:
+        raise EmoVerseError(f"{path}: not UTF-8 text ({error}); re-save it as UTF-8.") from None
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        EmoVerseError: the file is missing or is not valid JSON; the sentence names the line.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise EmoVerseError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); mend that line."
+        ) from None
+
+
+def sha256_of(path: Path | str) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,187 @@
+"""A training recipe: dataclasses on one side, commented YAML on the other."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from emoverse.errors import EmoVerseError
+from emoverse.files import read_text
+from emoverse.tasks import TASKS
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Low-rank adaptation of the language model (Hu et al. 2021).
+
+    Attributes:
+        r: rank.
+        alpha: the adapter's output is scaled by alpha / r.
+        dropout: on the adapter's input.
+        targets: names of the linear layers adapted.
+        first_layer: layers below it stay as they are; text-only batches then need no backward
+            pass through them.
+    """
+
+    r: int = 8
+    alpha: int = 32
+    dropout: float = 0.05
+    targets: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    first_layer: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of M2SE.
+
+    Attributes:
+        name: shown in logs and plans.
+        rates: task id to the share of the stage's samples whose query for it is used, 0..1.
+        samples: how many random samples the stage draws; None takes all that are left.
+        epochs: passes over the stage's queries.
+        lora_lr, projector_lr: peak learning rates.
+        warmup: share of the stage's steps with a rising rate; a cosine to zero follows.
+    """
+
+    name: str
+    rates: dict[str, float]
+    samples: int | None = None
+    epochs: int = 2
+    lora_lr: float = 1e-5
+    projector_lr: float = 1e-5
+    warmup: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything a training run depends on, beside the data itself.
+
+    Attributes:
+        model: `compact`.
+        vit: the frozen ViT's weights; None takes the shipped ones.
+        train, valid: EMT records (`emoverse build`).
+        seed: of sampling, order and initial weights.
+        lora: what is adapted.
+        stages: in order; a sample goes to one stage only.
+        row_tokens: sequences sharing a prefix are merged into rows of at most this many tokens.
+        batch_tokens: rows run side by side up to this many tokens.
+        batch_samples: answers an optimiser step averages over, at least.
+        max_length: longer samples are left out and counted.
+        save_minutes: minutes between checkpoints.
+    """
+
+    model: str
+    train: str
+    valid: str
+    stages: tuple[Stage, ...]
+    vit: str | None = None
+    seed: int = 0
+    lora: Lora = field(default_factory=Lora)
+    row_tokens: int = 384
+    batch_tokens: int = 1024
+    batch_samples: int = 16
+    max_length: int = 2048
+    save_minutes: float = 10.0
+
+
+def load_recipe(path: Path | str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+    """Read a recipe and apply `key=value` overrides.
+
+    Args:
+        path: YAML file.
+        overrides: e.g. `lora.r=16`, `stages.0.epochs=1`; values are read as YAML.
+
+    Raises:
+        EmoVerseError: the file is not YAML, a key is unknown or missing, a value has the wrong
+            type, or a stage names an unknown task; names the key.
+    """
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise EmoVerseError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise EmoVerseError(f"Override {override!r} must be written key=value.")
+        _set(content, key, yaml.safe_load(value), f"{path}")
+    recipe: Recipe = _build(Recipe, content, str(path))
+    for stage in recipe.stages:
+        for task, rate in stage.rates.items():
+            if task not in TASKS or not 0 <= rate <= 1:
+                raise EmoVerseError(
+                    f"{path}: stage {stage.name!r} has {task}: {rate}; use tasks "
+                    f"{', '.join(TASKS)} with rates from 0 to 1."
+                )
+    return recipe
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values, for logs and manifests."""
+    return asdict(recipe)
+
+
+def _set(content: Any, key: str, value: Any, place: str) -> None:
+    *steps, last = key.split(".")
+    try:
+        for step in steps:
+            content = content[int(step)] if isinstance(content, list) else content[step]
+        if isinstance(content, list):
+            content[int(last)] = value
+        else:
+            content[last] = value
+    except (KeyError, IndexError, ValueError, TypeError):
+        raise EmoVerseError(f"{place}: there is no key {key!r} to override.") from None
+
+
+def _build(kind: type, content: Any, place: str) -> Any:
+    if not isinstance(content, dict):
+        raise EmoVerseError(f"{place}: expected `key: value` lines.")
+    hints = get_type_hints(kind)
+    names = {item.name for item in fields(kind)}
+    if unknown := set(content) - names:
+        raise EmoVerseError(
+            f"{place}: unknown key {min(unknown)!r}; use one of {', '.join(sorted(names))}."
+        )
+    values = {}
+    for item in fields(kind):
+        if item.name in content:
+            values[item.name] = _value(hints[item.name], content[item.name], f"{place}: {item.name}")
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise EmoVerseError(f"{place}: key {item.name!r} is missing.")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, place: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, place)
+    text = str(hint)
+    if text.startswith("tuple"):
+        inner = hint.__args__[0]
+        if not isinstance(value, list):
+            raise EmoVerseError(f"{place}: expected a list.")
+        return tuple(_value(inner, item, f"{place}.{n}") for n, item in enumerate(value))
+    if text.startswith("dict"):
+        if not isinstance(value, dict):
+            raise EmoVerseError(f"{place}: expected `task: rate` lines.")
+        return {str(key): _value(hint.__args__[1], item, place) for key, item in value.items()}
+    allowed = getattr(hint, "__args__", (hint,))
+    if float in allowed and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:  # YAML 1.1 reads 1e-5 as text
+            return float(value)
+        except ValueError:
+            raise EmoVerseError(f"{place}: {value!r} is not a number.") from None
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
+        raise EmoVerseError(f"{place}: {value!r} must be {names}.")
+    return value

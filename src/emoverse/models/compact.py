@@ -1,0 +1,143 @@
+"""EmoVerse-compact: our face ViT, a linear projector and SmolLM2-135M-Instruct with LoRA.
+
+The LoRA, the projector and the ViT ship with the package; the language model's own weights are
+fetched once by `emoverse pull compact`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionModel,
+    PreTrainedModel,
+)
+
+from emoverse.errors import EmoVerseError
+from emoverse.files import write_bytes
+from emoverse.models import attention, face_vit, weights
+from emoverse.models.emoverse import IMAGE_TOKENS, EmoVerse, LinearProjector
+
+SHIPPED = Path(__file__).parent / "compact_weights"
+IMAGE_SEQUENCE = 16
+
+
+def assemble(dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
+    """The compact model before training: SmolLM2 and a new ViT under InternVL's classes.
+
+    Args:
+        dtype: of the language model; ViT and projector run in float32, they are small.
+
+    Returns:
+        An EmoVerse whose ViT and projector are new (seeded) and whose language model has no LoRA.
+
+    Raises:
+        EmoVerseError: SmolLM2 is not in the cache and cannot be fetched.
+    """
+    source = weights.smollm2_dir()
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(IMAGE_TOKENS)})
+    language = AutoModel.from_pretrained(source, dtype=dtype, attn_implementation=attention.NAME)
+    _add_rows(language, len(IMAGE_TOKENS))
+    config = InternVLConfig(
+        vision_config=face_vit.config(),
+        text_config=language.config,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKENS[2]),
+        image_seq_length=IMAGE_SEQUENCE,
+        tie_word_embeddings=True,
+    )
+    with torch.device("meta"):  # the shell alone: every part is put in below
+        network = InternVLForConditionalGeneration(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network.model.vision_tower = InternVLVisionModel._from_config(
+            face_vit.config(), attn_implementation="sdpa"
+        )
+        network.model.multi_modal_projector = LinearProjector(
+            4 * config.vision_config.hidden_size, config.text_config.hidden_size
+        )
+    network.model.language_model = language
+    network.lm_head.weight = language.get_input_embeddings().weight
+    network.eval().requires_grad_(False)
+    return EmoVerse("compact", network, tokenizer, IMAGE_SEQUENCE)
+
+
+def load(folder: Path = SHIPPED, dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
+    """The trained compact model, its LoRA merged in float32 and then rounded to `dtype`.
+
+    Args:
+        folder: holds `face_vit.safetensors`, `projector.safetensors` and peft's adapter files;
+            the shipped weights by default, or what `emoverse train` wrote.
+        dtype: precision to answer in.
+
+    Raises:
+        EmoVerseError: a file is missing, or SmolLM2 cannot be fetched.
+    """
+    model = assemble(torch.float32)
+    load_vit(model, folder / "face_vit.safetensors")
+    projector = model.network.model.multi_modal_projector
+    projector.load_state_dict(load_file(_existing(folder / "projector.safetensors")))
+    _existing(folder / "adapter_model.safetensors")
+    language = model.network.model.language_model
+    merged = PeftModel.from_pretrained(language, folder).merge_and_unload()
+    # transformers computes rotary angles in float32 from this buffer; `to` must not round it.
+    frequencies = merged.rotary_emb.inv_freq.clone()
+    model.network.model.language_model = merged.to(dtype)
+    merged.rotary_emb.inv_freq = frequencies
+    model.network.lm_head.weight = merged.get_input_embeddings().weight
+    model.network.eval().requires_grad_(False)
+    return model
+
+
+def load_vit(model: EmoVerse, path: Path) -> None:
+    """Put trained ViT weights (bfloat16 on disk, float32 in use) into `model`.
+
+    Raises:
+        EmoVerseError: the file is missing.
+    """
+    prefix = "vit."
+    tensors = load_file(_existing(path))
+    vit = {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
+    model.network.model.vision_tower.load_state_dict(vit)
+
+
+def save(model: EmoVerse, folder: Path) -> None:
+    """Write LoRA and projector as bfloat16 safetensors; the base weights stay where they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    language = model.network.model.language_model
+    state = get_peft_model_state_dict(language)
+    language.peft_config["default"].save_pretrained(str(folder))
+    _save(state, folder / "adapter_model.safetensors")
+    _save(
+        model.network.model.multi_modal_projector.state_dict(), folder / "projector.safetensors"
+    )
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    ready = {name: value.detach().to(torch.bfloat16).contiguous() for name, value in tensors.items()}
+    write_bytes(path, serialize(ready))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise EmoVerseError(
+            f"{path}: the model folder lacks this file; give a folder `emoverse train` wrote."
+        )
+    return path
+
+
+def _add_rows(language: PreTrainedModel, count: int) -> None:
+    """Embedding rows for the image marks: the mean of all rows, so that nothing need be stored."""
+    old = language.get_input_embeddings().weight.data
+    mean = old.float().mean(dim=0, keepdim=True).to(old.dtype)
+    rows = torch.cat([old, mean.expand(count, -1)])
+    language.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
+    language.config.vocab_size = len(rows)

@@ -1,0 +1,115 @@
+"""EmoVerse: visual encoder, projector and language model (Eq 4-6), one class for every size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
+
+from emoverse.models.prefix_tree import PrefixTree
+
+IMAGE_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>")
+
+
+class LinearProjector(nn.Module):
+    """Eq 4, T'_v = W_v T_v: visual tokens (…, in) to the language model's width (…, out)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Project visual tokens."""
+        projected: torch.Tensor = self.linear(tokens)
+        return projected
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmoVerse:
+    """A model with its tokenizer, ready to answer.
+
+    Attributes:
+        name: how reports call it.
+        network: InternVL, its language model possibly wrapped by peft.
+        tokenizer: knows `IMAGE_TOKENS`.
+        image_tokens: visual tokens per picture.
+    """
+
+    name: str
+    network: InternVLForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
+    image_tokens: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision the language model runs in."""
+        dtype: torch.dtype = self.network.lm_head.weight.dtype
+        return dtype
+
+    @torch.no_grad()
+    def visual_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Frozen part of seeing: pictures to pixel-shuffled ViT tokens, before the projector.
+
+        Args:
+            pixels: (n, 3, side, side), normalised.
+
+        Returns:
+            (n, image_tokens, 4 x ViT width).
+        """
+        model = self.network.model
+        vision = model.vision_tower
+        weight = next(vision.parameters())
+        tokens = vision(pixel_values=pixels.to(weight.dtype)).last_hidden_state[:, 1:]
+        side = int(tokens.shape[1] ** 0.5)
+        grid = tokens.reshape(len(pixels), side, side, -1)
+        shuffled = model.pixel_shuffle(grid, scale_factor=self.network.config.downsample_ratio)
+        return shuffled.reshape(len(pixels), self.image_tokens, -1)  # type: ignore[no-any-return]
+
+    def hidden_states(
+        self, trees: Sequence[PrefixTree], features: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Run prefix trees side by side (Eq 5 and 6, without the output layer).
+
+        Args:
+            trees: one row each, padded to the longest.
+            features: (m, width) projected visual tokens that negative ids point into.
+
+        Returns:
+            (rows, longest, width) hidden states after the last norm.
+        """
+        longest = max(len(tree.tokens) for tree in trees)
+        tokens = np.zeros((len(trees), longest), dtype=np.int64)
+        positions = np.zeros((len(trees), longest), dtype=np.int64)
+        visible = np.zeros((len(trees), longest, longest), dtype=bool)
+        visible[:, :, 0] = True  # padding rows must see something, or their softmax is NaN
+        for row, tree in enumerate(trees):
+            n = len(tree.tokens)
+            tokens[row, :n], positions[row, :n] = tree.tokens, tree.positions
+            visible[row, :n, :n] = tree.mask()
+        device = self.network.lm_head.weight.device
+        ids = torch.from_numpy(tokens).to(device)
+        embeddings = self.network.get_input_embeddings()(ids.clamp(min=0))
+        seen = ids < 0
+        if features is not None and bool(seen.any()):
+            embeddings = embeddings.index_put((seen,), features[-1 - ids[seen]].to(embeddings.dtype))
+        hidden = torch.zeros(visible.shape, dtype=embeddings.dtype)
+        hidden.masked_fill_(~torch.from_numpy(visible), torch.finfo(embeddings.dtype).min)
+        output = self.network.model.language_model(
+            inputs_embeds=embeddings,
+            attention_mask=hidden[:, None].to(device),
+            position_ids=torch.from_numpy(positions).to(device),
+            use_cache=False,
+        )
+        states: torch.Tensor = output.last_hidden_state
+        return states
+
+    def project(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Eq 4: (n, image_tokens, in) visual tokens to (n * image_tokens, width) features."""
+        projector = self.network.model.multi_modal_projector
+        weight = next(projector.parameters())
+        projected: torch.Tensor = projector(tokens.to(weight.dtype)).flatten(0, 1)
+        return projected

@@ -1,0 +1,225 @@
+"""Train the face ViT: distil MediaPipe's blendshapes and geometry, then emotion labels.
+
+    python -m emoverse.training.face_vit --faces FOLDER --clips FOLDER --out DIR
+
+Both run in one loop: distillation from the start, the emotion loss fading in over the first
+third, so that the few labelled photos refine features that thousands of photos have shaped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import typer
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from emoverse.faces.blendshapes import BLENDSHAPES
+from emoverse.faces.crop import SIZE
+from emoverse.files import write_bytes, write_text
+from emoverse.models.face_vit import EMOTION_CLASSES, FaceTeacher
+from emoverse.training.face_data import MARGIN, POINTS, STORED, UNKNOWN, FaceSet, prepare
+
+_MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
+_STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+
+
+def train(
+    faces: Path,
+    out: Path,
+    clips: Path | None = None,
+    minutes: float = 25.0,
+    batch: int = 48,
+    lr: float = 1e-3,
+    seed: int = 0,
+) -> None:
+    """Train within a time budget and write `face_vit.safetensors`, its heads and a log.
+
+    Args:
+        faces: photo folder (see `emoverse.training.face_data.prepare`).
+        out: where weights, `face_vit_log.jsonl` and the labelled crops go.
+        clips: folder of videos whose frames add unlabelled faces.
+        minutes: wall-clock budget; the schedule follows the clock, so any machine ends in time.
+        batch: crops a step.
+        lr: peak learning rate of AdamW, cosine to zero.
+        seed: of weights, order and augmentation.
+    """
+    torch.manual_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    store = out / "faces.npz"
+    if not store.exists():
+        prepare(faces, clips).save(store)
+    data = FaceSet.load(store)
+    train_set, valid_set = data.part(~data.held_out), data.part(data.held_out)
+    scale = torch.from_numpy(train_set.blendshapes.std(axis=0)).clamp(min=0.02)
+    mirror = _mirror(train_set)
+    model = FaceTeacher(len(POINTS))
+    model.points.bias.data = torch.from_numpy(train_set.points.mean(axis=0).reshape(-1))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05, fused=True)
+    generator = torch.Generator().manual_seed(seed)
+    weights = _class_weights(train_set.emotions)
+    log: list[dict[str, float]] = []
+    start, step, budget = time.time(), 0, minutes * 60
+    order: list[int] = []
+    while (progress := (time.time() - start) / budget) < 1:
+        if len(order) < batch:
+            order = _epoch(train_set.emotions, generator)
+        rows, order = np.array(order[:batch]), order[batch:]
+        rate = lr * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        part = train_set.part(rows)
+        pixels, shapes, points = _augment(part, mirror, generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            shape_out, point_out, emotion_out = model(pixels)
+        shape_loss = functional.smooth_l1_loss(shape_out.float() / scale, shapes / scale)
+        point_loss = (point_out.float() - points.flatten(1)).abs().mean()
+        loss = shape_loss + 20 * point_loss
+        emotions = torch.from_numpy(part.emotions)
+        if (emotions != UNKNOWN).any():
+            emotion_loss = functional.cross_entropy(
+                emotion_out.float(),
+                emotions,
+                weights,
+                ignore_index=UNKNOWN,
+                label_smoothing=0.1,
+            )
+            loss = loss + 0.5 * min(1.0, 3 * progress) * emotion_loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 200 == 0:
+            row = {"step": step, "seconds": time.time() - start, "loss": loss.item()}
+            row |= validate(model, valid_set)
+            log.append(row)
+            print(json.dumps(row), flush=True)
+            _save(model, out, log)
+        step += 1
+    log.append({"step": step, "seconds": time.time() - start, **validate(model, valid_set)})
+    print(json.dumps(log[-1]), flush=True)
+    _save(model, out, log)
+
+
+def validate(model: FaceTeacher, data: FaceSet) -> dict[str, float]:
+    """Mean blendshape correlation, point error (crop pixels) and emotion accuracy, held out."""
+    model.eval()
+    cut = round(STORED * MARGIN / (1 + 2 * MARGIN))
+    pixels = torch.from_numpy(data.crops[:, cut:-cut, cut:-cut]).permute(0, 3, 1, 2).float() / 255
+    pixels = functional.interpolate(pixels, SIZE, mode="bilinear", antialias=True)
+    pixels = (pixels - _MEAN) / _STD
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        outputs = [model(block) for block in pixels.split(128)]
+    model.train()
+    shapes, points, emotions = (torch.cat(part).float().numpy() for part in zip(*outputs, strict=True))
+    active = data.blendshapes.std(axis=0) > 0.02
+    correlations = [
+        np.corrcoef(shapes[:, i], data.blendshapes[:, i])[0, 1] for i in np.flatnonzero(active)
+    ]
+    error = np.abs(points.reshape(-1, len(POINTS), 2) - data.points) * STORED
+    known = data.emotions != UNKNOWN
+    guess, gold = emotions[known].argmax(axis=1), data.emotions[known]
+    recalls = [(guess[gold == label] == label).mean() for label in np.unique(gold)]
+    return {
+        "blendshape_r": float(np.nanmean(correlations)),
+        "point_error_px": float(error.mean()),
+        "emotion_accuracy": float((guess == gold).mean()),
+        "emotion_macro_recall": float(np.mean(recalls)),
+        "held_out": int(len(gold)),
+    }
+
+
+def _epoch(emotions: np.ndarray, generator: torch.Generator) -> list[int]:
+    """Every photo once and the labelled ones twice, shuffled."""
+    rows = np.concatenate([np.arange(len(emotions)), np.flatnonzero(emotions != UNKNOWN)])
+    return [int(rows[i]) for i in torch.randperm(len(rows), generator=generator)]
+
+
+def _class_weights(emotions: np.ndarray) -> torch.Tensor:
+    counts = np.bincount(emotions[emotions != UNKNOWN], minlength=len(EMOTION_CLASSES))
+    weights = 1 / np.sqrt(np.maximum(counts, 1))
+    return torch.tensor(weights / weights.mean(), dtype=torch.float32)
+
+
+def _mirror(data: FaceSet) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each blendshape and point, the one it becomes when the face is flipped."""
+    names = [
+        name.replace("Left", "?").replace("Right", "Left").replace("?", "Right")
+        for name in BLENDSHAPES
+    ]
+    shapes = torch.tensor([BLENDSHAPES.index(name) for name in names])
+    mean = data.points.mean(axis=0)
+    flipped = mean * [-1, 1] + [1, 0]
+    distance = ((flipped[:, None] - mean[None]) ** 2).sum(axis=2)
+    return shapes, torch.from_numpy(distance.argmin(axis=1))
+
+
+def _augment(
+    data: FaceSet, mirror: tuple[torch.Tensor, torch.Tensor], generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random flip, turn, zoom, shift, light, colour, blur and a dark patch; labels follow.
+
+    Returns:
+        pixels (n, 3, 112, 112), blendshapes (n, 51), points (n, p, 2) as shares of the stored
+        crop after the turn.
+    """
+    n = len(data.crops)
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return torch.rand(n, *shape, generator=generator) * (high - low) + low
+
+    images = torch.from_numpy(data.crops).permute(0, 3, 1, 2).float() / 255
+    shapes, points = torch.from_numpy(data.blendshapes), torch.from_numpy(data.points)
+    flip = torch.rand(n, generator=generator) < 0.5
+    images = torch.where(flip[:, None, None, None], images.flip(3), images)
+    shapes = torch.where(flip[:, None], shapes[:, mirror[0]], shapes)
+    turned = points[:, mirror[1]] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
+    points = torch.where(flip[:, None, None], turned, points)
+
+    angle, zoom = uniform(-0.26, 0.26), uniform(0.88, 1.12) / (1 + 2 * MARGIN)
+    shift = uniform(-0.08, 0.08, 2)
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    matrix = torch.stack(
+        [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1
+    )
+    grid = functional.affine_grid(matrix, [n, 3, SIZE, SIZE], align_corners=False)
+    images = functional.grid_sample(images, grid, align_corners=False)
+    # The grid maps output to input in [-1, 1]; the points go the other way, then the border of
+    # the stored crop is put back so that targets stay on one scale.
+    centred = (points * 2 - 1) - shift[:, None]
+    inverse = torch.linalg.inv(matrix[:, :, :2])
+    points = (centred @ inverse.transpose(1, 2) / (1 + 2 * MARGIN) + 1) / 2
+
+    images = images * uniform(0.6, 1.4, 1, 1, 1) * uniform(0.85, 1.15, 3, 1, 1)
+    images = images + uniform(-0.1, 0.1, 1, 1, 1)
+    gray = torch.rand(n, generator=generator) < 0.15
+    images = torch.where(
+        gray[:, None, None, None], images.mean(1, keepdim=True).expand_as(images), images
+    )
+    small = torch.rand(n, generator=generator) < 0.25
+    if small.any():
+        side = int(torch.randint(28, 80, (1,), generator=generator))
+        coarse = functional.interpolate(images[small], side, mode="area")
+        images[small] = functional.interpolate(coarse, SIZE, mode="bilinear")
+    for row in torch.flatten(torch.nonzero(torch.rand(n, generator=generator) < 0.2)).tolist():
+        x, y, side = torch.randint(0, SIZE - 32, (3,), generator=generator).tolist()
+        images[row, :, y : y + 8 + side // 4, x : x + 8 + side // 4] = 0
+    return (images.clamp(0, 1) - _MEAN) / _STD, shapes, points
+
+
+def _save(model: FaceTeacher, out: Path, log: list[dict[str, float]]) -> None:
+    tensors = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
+    temporary = out / ".face_vit.tmp"
+    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
+    write_bytes(out / "face_vit.safetensors", temporary.read_bytes())
+    temporary.unlink()
+    write_text(out / "face_vit_log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
+
+
+if __name__ == "__main__":
+    typer.run(train)

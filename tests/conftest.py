@@ -1,0 +1,47 @@
+"""What every test shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# The tests' pictures and clips are small: threads only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real corpora beside the repository; the test is skipped where they are not."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the corpora in {SHARED}, which are not part of the project")
+    return SHARED
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder for this test alone."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("EMOVERSE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compact_weights() -> Path:
+    """The compact model's language model; the test is skipped where it was never fetched."""
+    from emoverse.models import weights
+
+    if not weights.pulled():
+        pytest.skip("needs the compact model's weights; run `emoverse pull compact`")
+    return weights.smollm2_dir()
