@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
 from emoverse.corpora.merr import Reason
 from emoverse.corpora.records import Dialogue, Utterance
 from emoverse.emt.record import Record
@@ -14,7 +16,8 @@ from emoverse.tasks.action_units import BY_CODE
 def utterance_records(dialogue: Dialogue, *, context: bool) -> Iterator[Record]:
     """MSA and ER records of a dialogue's utterances.
 
-    MSA needs a sentiment other than neutral, ER an emotion.
+    MSA needs a sentiment other than neutral (in valid and test splits a score of 0 will do, for
+    it counts in Acc2 N/N), ER an emotion.
 
     Args:
         dialogue: MELD, MOSEI, MOSI or a folder.
@@ -112,7 +115,47 @@ def photo_records(
         )
 
 
+def paired_records(photos: Sequence[Record], spoken: Sequence[Record]) -> Iterator[Record]:
+    """Face and words in one prompt, for corpora that come without clips.
+
+    Each labelled training photo borrows an utterance that carries the same emotion (ER) or the
+    polarity the emotion implies (MSA), so that the model learns to read both together. These
+    pairs are made up; they are for training alone and marked `source: paired`.
+
+    Args:
+        photos: ER records of photos.
+        spoken: ER and MSA records of utterances without context.
+    """
+    said: dict[tuple[str, str], list[str]] = {}
+    for record in spoken:
+        if record.text and not record.query.startswith("The conversation"):
+            said.setdefault((record.task, record.response), []).append(record.text)
+    for photo in photos:
+        rng = random.Random(photo.id)
+        polarity = labels.polarity_of_emotion(photo.label)
+        asked = [("er", photo.response, photo.label)]
+        if polarity:
+            asked.append(("msa", msa.answer(polarity), polarity))
+        for task, response, label in asked:
+            if texts := said.get((task, response)):
+                text = rng.choice(texts)
+                yield Record(
+                    query=er.query(text) if task == "er" else msa.query(text),
+                    response=response,
+                    task=task,
+                    id=f"{photo.id}/paired-{task}",
+                    images=photo.images,
+                    source="paired",
+                    split="train",
+                    text=text,
+                    label=label,
+                    meta=dict(photo.meta),
+                )
+
+
 def _polarity(utterance: Utterance) -> str | None:
+    if utterance.score == 0 and utterance.split != "train":
+        return "positive"  # Acc2 N/N counts it as non-negative, N/P drops it by its label
     if utterance.score is not None:
         return labels.sentiment_of_score(utterance.score)
     return utterance.sentiment if utterance.sentiment in labels.SENTIMENTS else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from emoverse.corpora import ecf, face_photos, meld, merr, mosei, tables
 from emoverse.corpora.records import Problem, Utterance, dialogues
 from emoverse.emt.assemble import (
     cause_records,
+    paired_records,
     photo_records,
     reason_records,
     utterance_records,
@@ -44,9 +46,14 @@ def build(
 ) -> dict[str, Any]:
     """Write `train.jsonl`, `valid.jsonl`, `test.jsonl` (those that have records) and `build.json`.
 
+    For evaluation every corpus and task of a valid or test split has a file of its own as well,
+    e.g. `eval/valid-mosei-msa.jsonl`.
+
     Args:
         out: the dataset's folder; photo crops go to `crops/` in it.
-        meld_dir, mosei_dir, mosi_dir: folders as `emoverse.corpora` reads them.
+        meld_dir: folder as `emoverse.corpora.meld` reads it.
+        mosei_dir: folder as `emoverse.corpora.mosei` reads it.
+        mosi_dir: the same for CMU-MOSI.
         ecf_dir: folder with `Subtask_2_train.json`; conversations of `ecf1_dev.txt`, when that
             is there too, become the valid split.
         merr_file: MERR's JSON.
@@ -69,18 +76,22 @@ def build(
     ):
         if folder:
             found = _utterances(reader(folder), problems)
-            spoken = [utterance_records(d, context=context) for d in dialogues(found)]
-            records += _told(name, (record for part in spoken for record in part), log)
+            said = (utterance_records(d, context=context) for d in dialogues(found))
+            records += _told(name, chain.from_iterable(said), log)
     if ecf_dir:
         conversations = dialogues(_utterances(_ecf(ecf_dir), problems))
-        caused = (record for part in conversations for record in cause_records(part))
-        records += _told("ECF 2.0", caused, log)
+        records += _told("ECF 2.0", chain.from_iterable(map(cause_records, conversations)), log)
     if merr_file:
         reasons, bad = merr.read(merr_file)
         problems += bad
         records += _told("MERR", reason_records(reasons), log)
     if faces_dir:
         records += _told("Face photos", _photos(faces_dir, out, problems), log)
+    train = [record for record in records if record.split == "train"]
+    labelled = [record for record in train if record.source == "photo" and record.task == "er"]
+    spoken = [record for record in train if record.source in ("meld", "mosei", "mosi")]
+    if labelled and spoken:
+        records += _told("Photos with borrowed words", paired_records(labelled, spoken), log)
     if not records:
         raise EmoVerseError("No corpus was named or none had records; name one, e.g. --meld DIR.")
     counts: dict[str, dict[str, int]] = {}
@@ -89,6 +100,10 @@ def build(
         if part:
             dump_records(out / f"{split}.jsonl", part)
             counts[split] = dict(Counter(record.task for record in part))
+        if split != "train":
+            for source, task in sorted({(record.source, record.task) for record in part}):
+                own = [record for record in part if (record.source, record.task) == (source, task)]
+                dump_records(out / "eval" / f"{split}-{source}-{task}.jsonl", own)
     summary = {"records": counts, "context": context, "skipped": len(problems)}
     write_json(out / "build.json", summary)
     write_text(out / "skipped.txt", "".join(f"{problem}\n" for problem in problems))

@@ -10,7 +10,7 @@ from typing import Any
 
 from emoverse.errors import EmoVerseError
 from emoverse.files import read_text, write_text
-from emoverse.tasks import task_of
+from emoverse.tasks import TASKS, task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,8 @@ def _from_row(row: Any, place: str, position: int) -> Record:
         task = row.get("task") or task_of(row["query"])
     except EmoVerseError as error:
         raise EmoVerseError(f"{place}: {error}") from None
+    if task not in TASKS:
+        raise EmoVerseError(f"{place}: task {task!r} is unknown; use one of {', '.join(TASKS)}.")
     return Record(
         query=row["query"],
         response=response,

@@ -50,8 +50,10 @@ class Stage:
         rates: task id to the share of the stage's samples whose query for it is used, 0..1.
         samples: how many random samples the stage draws; None takes all that are left.
         epochs: passes over the stage's queries.
-        lora_lr, projector_lr: peak learning rates.
+        lora_lr: peak learning rate of the LoRA.
+        projector_lr: peak learning rate of the projector; 0 freezes it.
         warmup: share of the stage's steps with a rising rate; a cosine to zero follows.
+        first_layer: the LoRA of layers below it rests in this stage.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Stage:
     lora_lr: float = 1e-5
     projector_lr: float = 1e-5
     warmup: float = 0.05
+    first_layer: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,13 @@ def load_recipe(path: Path | str, overrides: tuple[str, ...] | list[str] = ()) -
         key, equals, value = override.partition("=")
         if not equals:
             raise EmoVerseError(f"Override {override!r} must be written key=value.")
-        _set(content, key, yaml.safe_load(value), f"{path}")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise EmoVerseError(
+                f"Override {override!r} is not valid YAML; mend its value."
+            ) from None
+        _set(content, key, read, f"{path}")
     recipe: Recipe = _build(Recipe, content, str(path))
     for stage in recipe.stages:
         for task, rate in stage.rates.items():
@@ -135,12 +144,13 @@ def _set(content: Any, key: str, value: Any, place: str) -> None:
     *steps, last = key.split(".")
     try:
         for step in steps:
-            content = content[int(step)] if isinstance(content, list) else content[step]
+            # A section that the file leaves out has defaults, which may be overridden too.
+            content = content[int(step)] if isinstance(content, list) else content.setdefault(step, {})
         if isinstance(content, list):
             content[int(last)] = value
         else:
             content[last] = value
-    except (KeyError, IndexError, ValueError, TypeError):
+    except (AttributeError, IndexError, ValueError, TypeError):
         raise EmoVerseError(f"{place}: there is no key {key!r} to override.") from None
 
 
@@ -156,7 +166,9 @@ def _build(kind: type, content: Any, place: str) -> Any:
     values = {}
     for item in fields(kind):
         if item.name in content:
-            values[item.name] = _value(hints[item.name], content[item.name], f"{place}: {item.name}")
+            values[item.name] = _value(
+                hints[item.name], content[item.name], f"{place}: {item.name}"
+            )
         elif item.default is MISSING and item.default_factory is MISSING:
             raise EmoVerseError(f"{place}: key {item.name!r} is missing.")
     return kind(**values)

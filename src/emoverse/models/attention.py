@@ -27,7 +27,10 @@ def grouped_bmm(
     """Grouped-query attention in transformers' attention interface.
 
     Args:
-        query: (b, heads, t, d); key, value: (b, kv_heads, s, d).
+        module: the attention layer; unused.
+        query: (b, heads, t, d).
+        key: (b, kv_heads, s, d).
+        value: (b, kv_heads, s, d).
         attention_mask: additive, broadcastable to (b, 1, t, s); None attends everywhere.
         scaling: factor on the scores, 1/sqrt(d) when None.
 

@@ -17,7 +17,6 @@ from transformers import (
     AutoTokenizer,
     InternVLConfig,
     InternVLForConditionalGeneration,
-    InternVLVisionModel,
     PreTrainedModel,
 )
 
@@ -50,7 +49,7 @@ def assemble(dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
     config = InternVLConfig(
         vision_config=face_vit.config(),
         text_config=language.config,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKENS[2]),
+        image_token_id=len(tokenizer) - 1,
         image_seq_length=IMAGE_SEQUENCE,
         tie_word_embeddings=True,
     )
@@ -58,15 +57,14 @@ def assemble(dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
         network = InternVLForConditionalGeneration(config)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network.model.vision_tower = InternVLVisionModel._from_config(
-            face_vit.config(), attn_implementation="sdpa"
-        )
+        network.model.vision_tower = face_vit.vision_tower()
         network.model.multi_modal_projector = LinearProjector(
-            4 * config.vision_config.hidden_size, config.text_config.hidden_size
+            4 * face_vit.config().hidden_size, language.config.hidden_size
         )
     network.model.language_model = language
+    language.set_attn_implementation(attention.NAME)  # InternVL's config has put its own back
     network.lm_head.weight = language.get_input_embeddings().weight
-    network.eval().requires_grad_(False)
+    network.requires_grad_(False).train(False)
     return EmoVerse("compact", network, tokenizer, IMAGE_SEQUENCE)
 
 
@@ -93,7 +91,7 @@ def load(folder: Path = SHIPPED, dtype: torch.dtype = torch.bfloat16) -> EmoVers
     model.network.model.language_model = merged.to(dtype)
     merged.rotary_emb.inv_freq = frequencies
     model.network.lm_head.weight = merged.get_input_embeddings().weight
-    model.network.eval().requires_grad_(False)
+    model.network.requires_grad_(False).train(False)
     return model
 
 
@@ -113,16 +111,16 @@ def save(model: EmoVerse, folder: Path) -> None:
     """Write LoRA and projector as bfloat16 safetensors; the base weights stay where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     language = model.network.model.language_model
-    state = get_peft_model_state_dict(language)
+    state = get_peft_model_state_dict(language, save_embedding_layers=False)
     language.peft_config["default"].save_pretrained(str(folder))
     _save(state, folder / "adapter_model.safetensors")
-    _save(
-        model.network.model.multi_modal_projector.state_dict(), folder / "projector.safetensors"
-    )
+    _save(model.network.model.multi_modal_projector.state_dict(), folder / "projector.safetensors")
 
 
 def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    ready = {name: value.detach().to(torch.bfloat16).contiguous() for name, value in tensors.items()}
+    ready = {
+        name: value.detach().to(torch.bfloat16).contiguous() for name, value in tensors.items()
+    }
     write_bytes(path, serialize(ready))
 
 
@@ -136,8 +134,9 @@ def _existing(path: Path) -> Path:
 
 def _add_rows(language: PreTrainedModel, count: int) -> None:
     """Embedding rows for the image marks: the mean of all rows, so that nothing need be stored."""
-    old = language.get_input_embeddings().weight.data
-    mean = old.float().mean(dim=0, keepdim=True).to(old.dtype)
-    rows = torch.cat([old, mean.expand(count, -1)])
-    language.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
+    old = language.get_input_embeddings().weight
+    assert isinstance(old, torch.Tensor)
+    mean = old.detach().float().mean(dim=0, keepdim=True).to(old.dtype)
+    rows = torch.cat([old.detach(), mean.expand(count, -1)])
+    language.set_input_embeddings(torch.nn.Embedding(*rows.shape, _weight=rows))
     language.config.vocab_size = len(rows)

@@ -12,6 +12,9 @@ from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBa
 
 from emoverse.models.prefix_tree import PrefixTree
 
+# Lengths are padded to a multiple of this: the matrix kernels of a CPU are compiled for each new
+# shape, which costs more than the padding.
+PADDING = 64
 IMAGE_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>")
 
 
@@ -69,6 +72,24 @@ class EmoVerse:
         shuffled = model.pixel_shuffle(grid, scale_factor=self.network.config.downsample_ratio)
         return shuffled.reshape(len(pixels), self.image_tokens, -1)  # type: ignore[no-any-return]
 
+    def embed(self, ids: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
+        """Eq 5, X = [T'_v; T_t]: word embeddings, with visual tokens where ids are negative.
+
+        Args:
+            ids: any shape (...); -1 - k stands for row k of `features`.
+            features: (m, width) projected visual tokens.
+
+        Returns:
+            (..., width).
+        """
+        language = self.network.model.language_model
+        embeddings: torch.Tensor = language.get_input_embeddings()(ids.clamp(min=0))
+        seen = ids < 0
+        if features is not None and bool(seen.any()):
+            visual = features[-1 - ids[seen]].to(embeddings.dtype)
+            embeddings = embeddings.index_put((seen,), visual)
+        return embeddings
+
     def hidden_states(
         self, trees: Sequence[PrefixTree], features: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -82,6 +103,7 @@ class EmoVerse:
             (rows, longest, width) hidden states after the last norm.
         """
         longest = max(len(tree.tokens) for tree in trees)
+        longest += -longest % PADDING
         tokens = np.zeros((len(trees), longest), dtype=np.int64)
         positions = np.zeros((len(trees), longest), dtype=np.int64)
         visible = np.zeros((len(trees), longest, longest), dtype=bool)
@@ -92,10 +114,7 @@ class EmoVerse:
             visible[row, :n, :n] = tree.mask()
         device = self.network.lm_head.weight.device
         ids = torch.from_numpy(tokens).to(device)
-        embeddings = self.network.get_input_embeddings()(ids.clamp(min=0))
-        seen = ids < 0
-        if features is not None and bool(seen.any()):
-            embeddings = embeddings.index_put((seen,), features[-1 - ids[seen]].to(embeddings.dtype))
+        embeddings = self.embed(ids, features)
         hidden = torch.zeros(visible.shape, dtype=embeddings.dtype)
         hidden.masked_fill_(~torch.from_numpy(visible), torch.finfo(embeddings.dtype).min)
         output = self.network.model.language_model(

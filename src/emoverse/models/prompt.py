@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from emoverse.tasks import SYSTEM_PROMPT
+
+_ECHO = re.compile(r"\d+_[a-z]+,")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,21 @@ def answer_tokens(
 ) -> list[int]:
     """Token ids of an answer, the end mark included."""
     return _text(tokenizer, answer + (chat or ChatFormat()).end)
+
+
+def dictated(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[bool]:
+    """For each token of an answer, whether the ECPE grammar leaves it no choice.
+
+    `5_surprise,` only repeats the question; the causes are the answer. Leaving it out of the loss
+    also keeps a gold emotion shown in an ECPE prompt from ever being a training target.
+    """
+    pieces = [str(tokenizer.decode([token])) for token in answer]
+    forced = {i for found in _ECHO.finditer("".join(pieces)) for i in range(*found.span())}
+    result, start = [], 0
+    for piece in pieces:
+        result.append(set(range(start, start + len(piece))) <= forced)
+        start += len(piece)
+    return result
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -102,3 +102,10 @@ def _either(words: Mapping[str, str]) -> str:
 
 def _bare(word: str) -> str:
     return word.strip(" \t\r\n.,;:!?\"'“”").lower()
+
+
+def polarity_of_emotion(emotion: str) -> str | None:
+    """The sentiment an emotion implies, as MELD annotates it; None for surprise and neutral."""
+    if emotion in ("anger", "sadness", "disgust", "fear"):
+        return "negative"
+    return "positive" if emotion == "joy" else None

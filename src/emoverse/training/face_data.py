@@ -1,4 +1,4 @@
-"""Training data of the face ViT: aligned crops, labelled by MediaPipe, with emotions where known."""
+"""Training data of the face ViT: aligned crops with MediaPipe's labels, and emotions if known."""
 
 from __future__ import annotations
 
@@ -24,11 +24,72 @@ UNKNOWN = -1
 # Eyebrows, eyes, irises, nose, lips and jaw of MediaPipe's mesh: the points expressions move.
 POINTS = tuple(
     int(number)
-    for number in (
-        "70 63 105 66 107 336 296 334 293 300 33 160 158 133 153 144 362 385 387 263 373 380 "
-        "468 473 168 6 195 4 98 97 2 326 327 61 40 37 0 267 270 291 321 314 17 84 91 78 81 13 "
-        "311 308 402 14 178 234 93 132 172 150 152 379 397 361 323 454"
-    ).split()
+    for number in [
+        "70",
+        "63",
+        "105",
+        "66",
+        "107",
+        "336",
+        "296",
+        "334",
+        "293",
+        "300",
+        "33",
+        "160",
+        "158",
+        "133",
+        "153",
+        "144",
+        "362",
+        "385",
+        "387",
+        "263",
+        "373",
+        "380",
+        "468",
+        "473",
+        "168",
+        "6",
+        "195",
+        "4",
+        "98",
+        "97",
+        "2",
+        "326",
+        "327",
+        "61",
+        "40",
+        "37",
+        "0",
+        "267",
+        "270",
+        "291",
+        "321",
+        "314",
+        "17",
+        "84",
+        "91",
+        "78",
+        "81",
+        "13",
+        "311",
+        "308",
+        "402",
+        "14",
+        "178",
+        "234",
+        "93",
+        "132",
+        "172",
+        "150",
+        "152",
+        "379",
+        "397",
+        "361",
+        "323",
+        "454",
+    ]
 )
 
 
@@ -89,13 +150,12 @@ def prepare(faces: Path, clips: Path | None = None, *, video_fps: float = 3.0) -
                 rows.append((cut, shapes, local, emotion, held_out))
     if not rows:
         raise EmoVerseError(f"{faces}: no face was found; check that the folder holds photos.")
-    cuts, shapes, points, emotions, held = zip(*rows, strict=True)
     return FaceSet(
-        np.stack(cuts),
-        np.stack(shapes).astype(np.float32),
-        np.stack(points).astype(np.float32),
-        np.array(emotions),
-        np.array(held),
+        crops=np.stack([row[0] for row in rows]),
+        blendshapes=np.stack([row[1] for row in rows]).astype(np.float32),
+        points=np.stack([row[2] for row in rows]).astype(np.float32),
+        emotions=np.array([row[3] for row in rows]),
+        held_out=np.array([row[4] for row in rows]),
     )
 
 

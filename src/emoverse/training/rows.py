@@ -8,7 +8,6 @@ prefix tree, so that shared tokens are run once; the losses are those of the sam
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,11 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from emoverse.emt.record import Record
 from emoverse.models.prefix_tree import PrefixTree, merge
-from emoverse.models.prompt import answer_tokens, prompt_tokens
-
-# `5_surprise,` of an ECPE answer is dictated by the question; only the causes are to be learnt.
-# It also keeps a gold emotion shown in an ECPE prompt from ever being a training target.
-_DICTATED = re.compile(r"\d+_[a-z]+,")
+from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +70,8 @@ def sample_of(
     images = [features[path] for path in record.media if path in features]
     prompt = prompt_tokens(tokenizer, record.query, images)
     answer = answer_tokens(tokenizer, record.response)
-    learnt = [len(prompt) + place for place in _learnt(record, tokenizer, answer)]
+    forced = dictated(tokenizer, answer)
+    learnt = [len(prompt) + place for place, skip in enumerate(forced) if not skip]
     return Sample(record, prompt + answer, learnt)
 
 
@@ -159,19 +155,3 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
         if a != b:
             return place
     return min(len(first), len(second))
-
-
-def _learnt(
-    record: Record, tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]
-) -> list[int]:
-    if record.task != "ecpe":
-        return list(range(len(answer)))
-    text = record.response
-    dictated = {place for found in _DICTATED.finditer(text) for place in range(*found.span())}
-    learnt, start = [], 0
-    for place, token in enumerate(answer):
-        end = start + len(tokenizer.decode([token]))
-        if not set(range(start, end)) <= dictated:
-            learnt.append(place)
-        start = end
-    return learnt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -120,11 +121,14 @@ def _train_stage(
     _tell(log, head)
     start = last_save = time.time()
     seen = 0
+    state.unfreeze(stage)
     for step, step_batches in enumerate(steps):
         if step < first:
             continue
         factor = _schedule(step, len(steps), stage.warmup)
         state.set_rates(stage.lora_lr * factor, stage.projector_lr * factor)
+        # Dropout of this step, the same whether or not the run was interrupted before it.
+        torch.manual_seed(random.Random(f"{recipe.seed}/{number}/dropout/{step}").getrandbits(63))
         losses = _step(model, state, step_batches, visual)
         seen += sum(len(row.tree.tokens) for batch in step_batches for row in batch)
         if not all(math.isfinite(loss) for values in losses.values() for loss in values):
@@ -176,7 +180,7 @@ def _step(
     for batch in step:
         token_losses = batch_losses(model, batch, visual)
         weights = torch.from_numpy(np.concatenate([row.weights for row in batch]))
-        (token_losses @ weights / weight).backward()
+        torch.autograd.backward(token_losses @ weights / weight)
         place = 0
         for row in batch:
             values = token_losses[place : place + len(row.nodes)].detach().numpy()
@@ -196,7 +200,11 @@ def batch_losses(model: EmoVerse, batch: Sequence[Row], visual: Visual) -> torch
     trees = [row.tree for row in batch]
     features = None
     used = sorted(
-        {(-1 - int(t)) // model.image_tokens for tree in trees for t in tree.tokens[tree.tokens < 0]}
+        {
+            (-1 - int(t)) // model.image_tokens
+            for tree in trees
+            for t in tree.tokens[tree.tokens < 0]
+        }
     )
     if used:
         # The projector runs on this batch's pictures only; ids are renumbered to match.
@@ -228,7 +236,7 @@ class _Trained:
         named = [(n, p) for n, p in model.network.named_parameters() if p.requires_grad]
         self.names = [name for name, _ in named]
         self.live = [parameter for _, parameter in named]
-        self.master = [p.detach().clone().float().requires_grad_() for p in self.live]
+        self.master = [torch.nn.Parameter(p.detach().clone().float()) for p in self.live]
         for parameter, name in zip(self.live, self.names, strict=True):
             if "lora" in name:
                 parameter.data = parameter.data.to(torch.bfloat16)
@@ -236,6 +244,13 @@ class _Trained:
         for name, parameter in zip(self.names, self.master, strict=True):
             groups["lora" not in name]["params"].append(parameter)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
+
+    def unfreeze(self, stage: Stage) -> None:
+        """Let exactly what the stage trains have gradients; the backward pass ends below it."""
+        for name, parameter in zip(self.names, self.live, strict=True):
+            layer = re.search(r"layers\.(\d+)\.", name)
+            trained = int(layer[1]) >= stage.first_layer if layer else stage.projector_lr > 0
+            parameter.requires_grad_(trained)
 
     def set_rates(self, lora: float, projector: float) -> None:
         """Learning rates of the coming step."""
