@@ -13,7 +13,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.tasks import TASKS, ecpe, er
 
 # Line separators that Python's splitlines breaks at, and JSON does not.
-TEXT = st.text(st.characters(codec="utf-8") | st.sampled_from("\u2028\u2029\x85\r\n\x1c\"\\"))
+TEXT = st.text(st.characters(codec="utf-8") | st.sampled_from('\u2028\u2029\x85\r\n\x1c"\\'))
 PATHS = st.lists(TEXT, max_size=2).map(tuple)
 JSON = st.none() | st.floats(allow_nan=False) | TEXT | st.lists(st.integers(-3, 3))
 RECORDS = st.builds(

@@ -30,7 +30,9 @@ STAGES = st.lists(
 
 
 @given(_data(), STAGES, st.integers(0, 9))
-def test_a_sample_goes_to_one_stage_only(data: list[Record], stages: list[Stage], seed: int) -> None:
+def test_a_sample_goes_to_one_stage_only(
+    data: list[Record], stages: list[Stage], seed: int
+) -> None:
     plans = plan(data, stages, seed)
     assert [p.stage for p in plans] == stages
     homes = [{r.meta["sample"] for r in p.records} for p in plans]
@@ -78,7 +80,7 @@ def test_a_stage_draws_as_many_samples_as_it_says_and_the_next_takes_the_rest() 
 
 
 def test_samples_that_no_task_of_the_stage_fits_are_not_drawn_by_it() -> None:
-    data = [Record("q", "a", "ecpe", id=str(n)) for n in range(5)] + _utterances(5)
+    data = [Record("q", "a", "ecpe", id=f"talk{n}") for n in range(5)] + _utterances(5)
     first, second = plan(data, [Stage("1", {"er": 1.0}, samples=5), Stage("2", {"ecpe": 1.0})], 0)
     assert first.counts() == {"er": 5}
     assert second.counts() == {"ecpe": 5}

@@ -50,12 +50,23 @@ def marginals(sets: Sequence[tuple[int, ...]], probabilities: np.ndarray) -> dic
     return dict(sorted(found.items()))
 
 
-def chosen(found: dict[int, float], threshold: float = THRESHOLD) -> tuple[int, ...]:
-    """The causes above the threshold, or the best one; () when "none" is likelier than any."""
-    if not found:
+def chosen(
+    sets: Sequence[tuple[int, ...]], probabilities: np.ndarray, threshold: float = THRESHOLD
+) -> tuple[int, ...]:
+    """The causes to name.
+
+    Args:
+        sets: what each answer names.
+        probabilities: (sets,) summing to 1.
+        threshold: a cause is named from this marginal probability on.
+
+    Returns:
+        () when it is likelier than not that there is no cause; else the causes above the
+        threshold, in order, or the likeliest alone when none is above.
+    """
+    found = marginals(sets, probabilities)
+    none = sum(float(p) for names, p in zip(sets, probabilities, strict=True) if not names)
+    if none > 0.5 or not found:
         return ()
-    best = max(found, key=lambda index: found[index])
-    # Every answer but () names a cause, so this is the probability that there is one at all.
-    if found[best] < 0.2:
-        return ()
-    return tuple(index for index in found if found[index] >= threshold) or (best,)
+    named = tuple(index for index, probability in found.items() if probability >= threshold)
+    return named or (max(found, key=lambda index: found[index]),)

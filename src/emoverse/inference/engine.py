@@ -18,8 +18,9 @@ from PIL import Image
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.faces import FaceTrack, analyse_faces
-from emoverse.faces.crop import SIZE, crop
+from emoverse.faces.crop import crop
 from emoverse.faces.peak import score
+from emoverse.faces.pictures import face_crop
 from emoverse.files import read_json
 from emoverse.inference import causes
 from emoverse.inference.analysis import Analysis, Answer, AUCurve, Peak
@@ -309,8 +310,9 @@ class Engine:
         scores = log_probabilities(self.model, questions, features)
         predictions = []
         for record, (target, sets, _), values in zip(records, asked, scores, strict=True):
-            found = causes.marginals(sets, normalised(values))
-            pairs = _pairs(target, causes.chosen(found))
+            probabilities = normalised(values)
+            found = causes.marginals(sets, probabilities)
+            pairs = _pairs(target, causes.chosen(sets, probabilities))
             predictions.append(
                 Prediction(
                     record.id,
@@ -413,13 +415,8 @@ def _picture(record: Record, path: str, media_root: Path | None) -> list[np.ndar
     file = (media_root or Path()) / path
     if not file.is_file():
         return []
-    if record.meta.get("aligned"):
-        with Image.open(file) as picture:
-            return [np.asarray(picture.convert("RGB").resize((SIZE, SIZE)))]
-    track = analyse_faces(file)
-    if track.peak_image is None or track.peak_landmarks is None:
-        return []
-    return [crop(track.peak_image, track.peak_landmarks)]
+    found = face_crop(file, aligned=bool(record.meta.get("aligned")))
+    return [] if found is None else [found]
 
 
 def _peak(track: FaceTrack) -> Peak | None:

@@ -145,7 +145,9 @@ def _set(content: Any, key: str, value: Any, place: str) -> None:
     try:
         for step in steps:
             # A section that the file leaves out has defaults, which may be overridden too.
-            content = content[int(step)] if isinstance(content, list) else content.setdefault(step, {})
+            content = (
+                content[int(step)] if isinstance(content, list) else content.setdefault(step, {})
+            )
         if isinstance(content, list):
             content[int(last)] = value
         else:

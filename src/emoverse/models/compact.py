@@ -138,5 +138,5 @@ def _add_rows(language: PreTrainedModel, count: int) -> None:
     assert isinstance(old, torch.Tensor)
     mean = old.detach().float().mean(dim=0, keepdim=True).to(old.dtype)
     rows = torch.cat([old.detach(), mean.expand(count, -1)])
-    language.set_input_embeddings(torch.nn.Embedding(*rows.shape, _weight=rows))
+    language.set_input_embeddings(torch.nn.Embedding(len(rows), rows.shape[1], _weight=rows))
     language.config.vocab_size = len(rows)

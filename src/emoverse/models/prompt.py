@@ -65,7 +65,8 @@ def dictated(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[
     """For each token of an answer, whether the ECPE grammar leaves it no choice.
 
     `5_surprise,` only repeats the question; the causes are the answer. Leaving it out of the loss
-    also keeps a gold emotion shown in an ECPE prompt from ever being a training target.
+    also keeps a gold emotion shown in an ECPE prompt from ever being a training target. The very
+    first token stays free: it says whether there is a cause at all.
     """
     pieces = [str(tokenizer.decode([token])) for token in answer]
     forced = {i for found in _ECHO.finditer("".join(pieces)) for i in range(*found.span())}
@@ -73,7 +74,7 @@ def dictated(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[
     for piece in pieces:
         result.append(set(range(start, start + len(piece))) <= forced)
         start += len(piece)
-    return result
+    return [False, *result[1:]]
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch.nn import functional
 
 from emoverse.faces.blendshapes import BLENDSHAPES
@@ -242,11 +242,14 @@ def _augment(
 
 
 def _save(model: FaceTeacher, out: Path, log: list[dict[str, float]]) -> None:
-    tensors = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
-    temporary = out / ".face_vit.tmp"
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
-    write_bytes(out / "face_vit.safetensors", temporary.read_bytes())
-    temporary.unlink()
+    """The ViT as it ships, its heads apart, and the log."""
+    for name, heads in (("face_vit", False), ("face_vit_heads", True)):
+        tensors = {
+            key: value.to(torch.bfloat16).contiguous()
+            for key, value in model.state_dict().items()
+            if key.startswith("vit.") != heads
+        }
+        write_bytes(out / f"{name}.safetensors", save(tensors))
     write_text(out / "face_vit_log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
 
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from PIL import Image
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch.nn import functional
 
 from emoverse.emt.record import Record, load_records
 from emoverse.errors import EmoVerseError
+from emoverse.faces.pictures import face_crop
 from emoverse.files import read_json, write_bytes, write_json
 from emoverse.m2se.plan import StagePlan, plan
 from emoverse.m2se.recipe import Lora, Recipe, Stage, load_recipe, to_dict
@@ -270,6 +270,11 @@ class _Trained:
 
     def save(self, out: Path, place: tuple[int, int]) -> None:
         """Checkpoint: weights, AdamW's moments, and which stage and step come next."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.master):
+            raise EmoVerseError(
+                "The weights are no longer numbers; lower lora_lr and resume from the last "
+                "checkpoint with --resume."
+            )
         tensors = {}
         for name, parameter in zip(self.names, self.master, strict=True):
             tensors[f"weight/{name}"] = parameter.detach()
@@ -311,16 +316,22 @@ def _add_lora(model: EmoVerse, lora: Lora) -> None:
 
 
 def _see(model: EmoVerse, records: Sequence[Record], root: Path) -> Visual:
-    """Run the frozen ViT once over every picture that the plan uses."""
-    paths = sorted({path for record in records for path in record.images})
-    found = [path for path in paths if (root / path).is_file()]
-    tokens = []
-    for start in range(0, len(found), 64):
-        crops = [np.asarray(Image.open(root / path)) for path in found[start : start + 64]]
-        pixels = face_vit.pixel_values(np.stack(crops))
-        tokens.append(model.visual_tokens(pixels).to(torch.bfloat16))
-    empty = torch.zeros(0, model.image_tokens, 1)
-    return Visual(torch.cat(tokens) if tokens else empty, {p: n for n, p in enumerate(found)})
+    """Run the frozen ViT once over every picture that the plan uses.
+
+    Media that are missing or show no face are left out; their records train on text alone.
+    """
+    aligned = {path: bool(r.meta.get("aligned")) for r in records for path in r.media}
+    present = [path for path in sorted(aligned) if (root / path).is_file()]
+    tokens: list[torch.Tensor] = []
+    index: dict[str, int] = {}
+    for start in range(0, len(present), 64):
+        block = {p: face_crop(root / p, aligned=aligned[p]) for p in present[start : start + 64]}
+        found = {path: image for path, image in block.items() if image is not None}
+        if found:
+            pixels = face_vit.pixel_values(np.stack(list(found.values())))
+            tokens.append(model.visual_tokens(pixels).to(torch.bfloat16))
+            index |= {path: len(index) + place for place, path in enumerate(found)}
+    return Visual(torch.cat(tokens) if tokens else torch.zeros(0, model.image_tokens, 1), index)
 
 
 def _schedule(step: int, steps: int, warmup: float) -> float:

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from emoverse.inference.scoring import Question, log_probabilities, normalised
+from emoverse.models.emoverse import EmoVerse
+from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
+from emoverse.tasks import ecpe, er, msa
+
+from ..models.tiny import alone, features, picture_ids, tiny_model
+
+
+@pytest.fixture(scope="module")
+def model() -> EmoVerse:
+    return tiny_model()
+
+
+def _question(
+    model: EmoVerse, query: str, answers: tuple[str, ...], picture: int | None
+) -> Question:
+    images = [] if picture is None else [picture_ids(model, picture)]
+    tokens = [answer_tokens(model.tokenizer, answer) for answer in answers]
+    scored = [
+        [n for n, forced in enumerate(dictated(model.tokenizer, t)) if not forced] for t in tokens
+    ]
+    return Question(prompt_tokens(model.tokenizer, query, images), tokens, scored)
+
+
+def _plain(model: EmoVerse, question: Question, seen: torch.Tensor) -> list[float]:
+    """The same by one run per answer and a plain log-softmax."""
+    values = []
+    for tokens, scored in zip(question.answers, question.scored, strict=True):
+        states = alone(model, question.prompt + tokens, seen)
+        with torch.no_grad():
+            logs = model.network.lm_head(states).log_softmax(dim=-1)
+        start = len(question.prompt)
+        values.append(sum(float(logs[start + n - 1, tokens[n]]) for n in scored))
+    return values
+
+
+@pytest.mark.parametrize("tree_tokens", [1, 300, 10_000])
+def test_every_answer_has_the_probability_it_has_alone(model: EmoVerse, tree_tokens: int) -> None:
+    turns = [ecpe.Turn(1, "Ann", "Well.", "joy"), ecpe.Turn(2, "Bob", "No.", "anger")]
+    causes = ("", "2_anger,1", "2_anger,2", "2_anger,1;2_anger,2")
+    questions = [
+        _question(model, er.query("Go away"), er.choices(), 0),
+        _question(model, msa.query("Go away"), msa.choices(), 0),
+        _question(model, msa.query("Go away"), msa.choices(), 1),
+        _question(model, er.query("Well"), er.choices("mosei"), None),
+        _question(model, ecpe.query(turns, 2), causes, None),
+    ]
+    seen = features(model, 2)
+    found = log_probabilities(model, questions, seen, tree_tokens=tree_tokens)
+    assert [len(values) for values in found] == [7, 2, 2, 7, 4]
+    for question, values in zip(questions, found, strict=True):
+        np.testing.assert_allclose(values, _plain(model, question, seen), atol=1e-3)
+    assert abs(found[1] - found[2]).max() > 1e-3  # another picture, another answer
+
+
+def test_tokens_that_are_not_scored_do_not_count(model: EmoVerse) -> None:
+    question = _question(model, "q", ("Joy.",), None)
+    last = Question(question.prompt, question.answers, [[len(question.answers[0]) - 1]])
+    ((everything,), (end,)) = log_probabilities(model, [question, last])
+    assert everything < end < 0
+
+
+def test_no_question_needs_no_run(model: EmoVerse) -> None:
+    assert log_probabilities(model, []) == []
+
+
+def test_probabilities_over_the_answers_sum_to_one() -> None:
+    values = normalised(np.array([-1000.0, -1001.0, -2000.0]))
+    assert values.sum() == pytest.approx(1)
+    assert values[0] / values[1] == pytest.approx(np.e)

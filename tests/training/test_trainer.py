@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from emoverse.emt.record import dump_records
+from emoverse.errors import EmoVerseError
+from emoverse.m2se.recipe import Lora
+from emoverse.models import compact
+from emoverse.models.emoverse import EmoVerse
+from emoverse.training import trainer
+from emoverse.training.rows import rows, sample_of
+
+from ..models.tiny import tiny_model
+from .test_rows import records, samples
+
+RECIPE = """
+model: compact
+train: {train}
+valid: none.jsonl
+vit: {vit}
+lora: {{r: 2, dropout: 0.2}}
+row_tokens: 200
+batch_tokens: 400
+batch_samples: 2
+save_minutes: 0
+stages:
+  - name: first
+    rates: {{msa: 1, er: 1}}
+    samples: 4
+    epochs: 2
+    lora_lr: 1e-2
+    projector_lr: 1e-2
+  - name: second
+    rates: {{msa: 1, er: 1, ecpe: 1}}
+    epochs: 2
+    lora_lr: 1e-2
+    projector_lr: 1e-2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of a few steps for the tiny model, with pictures and a conversation."""
+    monkeypatch.setattr(compact, "assemble", tiny_model)
+    monkeypatch.setattr(compact, "load_vit", lambda model, path: None)
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rng.integers(0, 255, (112, 112, 3), np.uint8)).save(tmp_path / name)
+    train = dump_records(tmp_path / "train.jsonl", records())
+    vit = tmp_path / "vit.safetensors"
+    vit.write_bytes(b"weights")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.format(train=train, vit=vit), encoding="utf-8")
+    return path
+
+
+def _visual(model: EmoVerse) -> trainer.Visual:
+    tokens = torch.randn(2, model.image_tokens, 64, generator=torch.Generator().manual_seed(4))
+    return trainer.Visual(tokens, {"a.png": 0, "b.png": 1})
+
+
+def _trained(seed: int = 0) -> tuple[EmoVerse, trainer._Trained]:
+    model = tiny_model()
+    torch.manual_seed(seed)
+    trainer._add_lora(model, Lora(r=2, dropout=0.0))
+    return model, trainer._Trained(model)
+
+
+def _stop_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """Interrupt training before the given optimiser step."""
+    step: Callable[..., Any] = trainer._step
+    calls = iter(range(1000))
+
+    def counted(*args: Any) -> Any:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(trainer, "_step", counted)
+
+
+def _log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def _equal(first: Path, second: Path) -> bool:
+    a, b = load_file(first), load_file(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_merged_rows_have_the_losses_of_their_samples_alone() -> None:
+    model = tiny_model()
+    visual, given = _visual(model), samples(model)
+    merged = rows(given, 10_000, random.Random(0))
+    assert len(merged) < len(given)
+    with torch.no_grad():
+        together = trainer.batch_losses(model, merged, visual)
+        place = 0
+        for row in merged:
+            for owner, sample in enumerate(row.samples):
+                (single,) = rows([sample], 10_000, random.Random(0))
+                mine = together[place : place + len(row.nodes)][
+                    torch.from_numpy(row.owners == owner)
+                ]
+                torch.testing.assert_close(
+                    mine, trainer.batch_losses(model, [single], visual), atol=1e-4, rtol=1e-4
+                )
+            place += len(row.nodes)
+        assert place == len(together)
+
+
+def test_only_the_pictures_of_a_batch_are_projected(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    seen: list[int] = []
+    project = EmoVerse.project
+
+    def counted(self: EmoVerse, tokens: torch.Tensor) -> torch.Tensor:
+        seen.append(len(tokens))
+        return project(self, tokens)
+
+    monkeypatch.setattr(EmoVerse, "project", counted)
+    by_id = {sample.record.id: sample for sample in samples(model)}
+    for name in ("er2", "msa"):
+        trainer.batch_losses(model, rows([by_id[name]], 999, random.Random(0)), _visual(model))
+    assert seen == [1]
+
+
+def test_a_checkpoint_gives_weights_and_moments_back_to_the_bit(tmp_path: Path) -> None:
+    model, state = _trained()
+    batch = rows(samples(model), 10_000, random.Random(0))
+    for _ in range(2):
+        state.set_rates(1e-2, 1e-2)
+        trainer._step(model, state, [batch], _visual(model))
+    state.save(tmp_path, (1, 7))
+    other_model, other = _trained(seed=1)
+    assert not all(map(torch.equal, state.live, other.live))
+    assert other.restore(tmp_path) == (1, 7)
+    for again in range(2):
+        assert state.names == other.names
+        for mine, theirs in ((state.live, other.live), (state.master, other.master)):
+            assert all(map(torch.equal, mine, theirs))
+        for a, b in zip(state.master, other.master, strict=True):
+            left, right = state.optimizer.state[a], other.optimizer.state[b]
+            assert left.keys() == right.keys()
+            assert all(torch.equal(left[key], right[key]) for key in left)
+        if again == 0:
+            for one, trained in ((model, state), (other_model, other)):
+                trained.set_rates(1e-2, 1e-2)
+                trainer._step(one, trained, [batch], _visual(one))
+
+
+def test_a_stage_leaves_what_it_freezes_as_it_was(recipe: Path, tmp_path: Path) -> None:
+    trainer.train(recipe, out=tmp_path / "a")
+    frozen = ["stages.0.projector_lr=0", "stages.1.projector_lr=0"]
+    frozen += ["stages.0.first_layer=1", "stages.1.first_layer=1"]
+    trainer.train(recipe, frozen, out=tmp_path / "b")
+    fresh = load_file(tmp_path / "a" / "adapter_model.safetensors")
+    lora = load_file(tmp_path / "b" / "adapter_model.safetensors")
+    for name, value in lora.items():
+        if "lora_B" in name:  # LoRA starts with B = 0
+            assert bool((value == 0).all()) == ("layers.0." in name), name
+            assert bool((fresh[name] != 0).any()), name
+    start = tiny_model().network.model.multi_modal_projector.state_dict()
+    for name, value in load_file(tmp_path / "b" / "projector.safetensors").items():
+        assert torch.equal(value, start[name].to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    trainer.train(recipe, out=whole)
+    steps = sum("loss" in row for row in _log(whole))
+    assert steps > stop
+    with monkeypatch.context() as patched:
+        _stop_at(patched, stop)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train(recipe, out=cut)
+    trainer.train(recipe, out=cut, resume=True)
+    for name in ("checkpoint", "adapter_model", "projector"):
+        assert _equal(whole / f"{name}.safetensors", cut / f"{name}.safetensors"), name
+    losses = [[row["loss"] for row in _log(out) if "loss" in row] for out in (whole, cut)]
+    assert losses[0] == losses[1]
+
+
+def test_training_lowers_the_loss_and_writes_what_analyze_takes(
+    recipe: Path, tmp_path: Path
+) -> None:
+    out = trainer.train(recipe, ["stages.1.epochs=8", "lora.dropout=0.0"], out=tmp_path / "run")
+    for name in (
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "projector.safetensors",
+        "face_vit.safetensors",
+        "recipe.json",
+    ):
+        assert (out / name).is_file(), name
+    log = _log(out)
+    heads = [row for row in log if "queries" in row]
+    assert [head["stage"] for head in heads] == ["first", "second"]
+    assert sum(sum(head["queries"].values()) for head in heads) == len(records())
+    assert all(head["tokens"] <= head["tokens_unmerged"] for head in heads)
+    second = [np.mean(list(row["loss"].values())) for row in log if row.get("step")]
+    assert np.mean(second[-3:]) < np.mean(second[:3])
+
+
+def test_samples_that_are_too_long_are_left_out_and_counted(recipe: Path, tmp_path: Path) -> None:
+    model = tiny_model()
+    lengths = [len(sample_of(r, model.tokenizer, {}).tokens) for r in records() if r.task == "ecpe"]
+    shorter = min(lengths) - 1
+    out = trainer.train(recipe, [f"max_length={shorter}"], out=tmp_path / "run")
+    assert sum(row.get("too_long", 0) for row in _log(out)) == len(lengths)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_a_sentence(recipe: Path, tmp_path: Path) -> None:
+    wild = ["stages.0.lora_lr=1e38", "stages.0.projector_lr=1e38", "save_minutes=10"]
+    with pytest.raises(EmoVerseError, match=r"Stage first, step \d+: the loss is not a number;"):
+        trainer.train(recipe, wild, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_resuming_without_a_checkpoint_is_told(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(EmoVerseError, match="no checkpoint to resume from"):
+        trainer.train(recipe, out=tmp_path / "empty", resume=True)
+
+
+def test_the_rate_rises_then_falls_to_zero() -> None:
+    rates = [trainer._schedule(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == 1
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 <= rates[-1] < 0.001
+    assert trainer._schedule(0, 1, 0.05) == 1
