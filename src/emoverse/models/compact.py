@@ -27,6 +27,7 @@ from emoverse.models.emoverse import IMAGE_TOKENS, EmoVerse, LinearProjector
 
 SHIPPED = Path(__file__).parent / "compact_weights"
 IMAGE_SEQUENCE = 16
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def assemble(dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
@@ -112,7 +113,9 @@ def save(model: EmoVerse, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     language = model.network.model.language_model
     state = get_peft_model_state_dict(language, save_embedding_layers=False)
-    language.peft_config["default"].save_pretrained(str(folder))
+    config = language.peft_config["default"]
+    config.base_model_name_or_path = BASE  # not the cache folder of whoever trained it
+    config.save_pretrained(str(folder))
     _save(state, folder / "adapter_model.safetensors")
     _save(model.network.model.multi_modal_projector.state_dict(), folder / "projector.safetensors")
 
