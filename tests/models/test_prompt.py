@@ -53,8 +53,8 @@ def test_another_chat_format_is_kept_to() -> None:
 @pytest.mark.parametrize(
     ("answer", "free"),
     [
-        ("5_surprise,2", "2<|im_end|>"),
-        ("5_surprise,2;5_surprise,15", "2;15<|im_end|>"),
+        ("5_surprise,2", "52<|im_end|>"),
+        ("5_surprise,2;5_surprise,15", "52;15<|im_end|>"),
         ("", "<|im_end|>"),
         ("Joy.", "Joy.<|im_end|>"),
         ("Eyes narrowing; Slightly puzzled", "Eyes narrowing; Slightly puzzled<|im_end|>"),
