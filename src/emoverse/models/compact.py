@@ -6,6 +6,7 @@ fetched once by `emoverse pull compact`.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from transformers import (
     InternVLForConditionalGeneration,
     PreTrainedModel,
 )
+from transformers.utils import logging as chatter
 
 from emoverse.errors import EmoVerseError
 from emoverse.files import write_bytes
@@ -43,6 +45,7 @@ def assemble(dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
         EmoVerseError: SmolLM2 is not in the cache and cannot be fetched.
     """
     source = weights.smollm2_dir()
+    chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.add_special_tokens({"additional_special_tokens": list(IMAGE_TOKENS)})
     language = AutoModel.from_pretrained(source, dtype=dtype, attn_implementation=attention.NAME)
@@ -86,7 +89,9 @@ def load(folder: Path = SHIPPED, dtype: torch.dtype = torch.bfloat16) -> EmoVers
     projector.load_state_dict(load_file(_existing(folder / "projector.safetensors")))
     _existing(folder / "adapter_model.safetensors")
     language = model.network.model.language_model
-    merged = PeftModel.from_pretrained(language, folder).merge_and_unload()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft and transformers talk to each other
+        merged = PeftModel.from_pretrained(language, folder).merge_and_unload()
     # transformers computes rotary angles in float32 from this buffer; `to` must not round it.
     frequencies = merged.rotary_emb.inv_freq.clone()
     model.network.model.language_model = merged.to(dtype)
