@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from emoverse.models.emoverse import EmoVerse
-from emoverse.models.prefix_tree import merge
+from emoverse.models.prefix_tree import common_prefix, merge
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +89,7 @@ def _groups(questions: Sequence[Question], tree_tokens: int) -> list[list[Questi
     size = 0
     previous: list[int] = []
     for question in questions:
-        shared = _common(previous, question.prompt)
+        shared = common_prefix(previous, question.prompt)
         answers = sum(len(answer) for answer in question.answers)
         if groups and size + len(question.prompt) - shared + answers <= tree_tokens:
             groups[-1].append(question)
@@ -99,10 +99,3 @@ def _groups(questions: Sequence[Question], tree_tokens: int) -> list[list[Questi
             size = len(question.prompt) + answers
         previous = question.prompt
     return groups
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    for place, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return place
-    return min(len(first), len(second))

@@ -70,3 +70,11 @@ def merge(sequences: Sequence[Sequence[int]]) -> PrefixTree:
         np.array(parents, dtype=np.int64),
         tuple(paths),
     )
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two sequences share from the start: what `merge` stores once."""
+    for place, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return place
+    return min(len(first), len(second))

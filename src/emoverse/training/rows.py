@@ -15,7 +15,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from emoverse.emt.record import Record
-from emoverse.models.prefix_tree import PrefixTree, merge
+from emoverse.models.prefix_tree import PrefixTree, common_prefix, merge
 from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
 
 
@@ -118,7 +118,9 @@ def _filled(group: Sequence[Sample], limit: int) -> list[Row]:
     current: list[Sample] = []
     size = 0
     for sample in group:
-        new = len(sample.tokens) - (_common(current[-1].tokens, sample.tokens) if current else 0)
+        new = len(sample.tokens) - (
+            common_prefix(current[-1].tokens, sample.tokens) if current else 0
+        )
         if current and size + new > limit:
             result.append(_row(current))
             current, size, new = [], 0, len(sample.tokens)
@@ -148,10 +150,3 @@ def _row(samples: Sequence[Sample]) -> Row:
         np.array(owners),
         tuple(samples),
     )
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    for place, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return place
-    return min(len(first), len(second))
