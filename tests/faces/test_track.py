@@ -47,7 +47,7 @@ def test_a_real_clip(landmarker: Path, shared: Path) -> None:
     assert list(found.curves) == [0] and peak in found.curves[0]
     assert found.caption is not None and "Grinning" in found.caption.phrases
     assert max(image.shape) <= 640
-    assert crop.crop(image, landmarks).shape == (112, 112, 3)
+    assert crop.crop(image, landmarks).shape == (crop.SIZE, crop.SIZE, 3)
     # The kept picture is the peak frame itself.
     frame = next(f for f in video.frames(clip, max_side=640) if f.index == peak.frame)
     assert np.array_equal(frame.image, image)

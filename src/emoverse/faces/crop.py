@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-SIZE = 112
+SIZE = 96
 # Where the eye centres land, as shares of the crop's side: the jaw still fits when it drops.
 EYE_LINE = 0.36
 EYE_DISTANCE = 0.32

@@ -21,7 +21,7 @@ def face_crop(path: Path, *, aligned: bool = False) -> NDArray[np.uint8] | None:
         aligned: the picture is such a crop already (`emoverse build` wrote it).
 
     Returns:
-        (112, 112, 3) uint8 RGB; None when no face was found.
+        (96, 96, 3) uint8 RGB; None when no face was found.
 
     Raises:
         EmoVerseError: the file is missing or cannot be read.

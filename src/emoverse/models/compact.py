@@ -28,7 +28,7 @@ from emoverse.models import attention, face_vit, weights
 from emoverse.models.emoverse import IMAGE_TOKENS, EmoVerse, LinearProjector
 
 SHIPPED = Path(__file__).parent / "compact_weights"
-IMAGE_SEQUENCE = 16
+IMAGE_SEQUENCE = 9
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 

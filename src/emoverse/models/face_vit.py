@@ -1,11 +1,15 @@
 """The compact model's visual encoder: a small ViT for aligned face crops.
 
 The classes are those of InternVL's vision tower, so that EmoVerse-compact, -4B and -8B share one
-model class and differ in sizes alone. 112-pixel crops in 14-pixel patches give an 8 x 8 grid,
-which InternVL's pixel shuffle folds into 16 visual tokens.
+model class. Its sizes differ, and its patches are cut by four small convolutions instead of one
+large one: a ViT trained from scratch on a few thousand faces learns several times faster with
+such a stem (Xiao et al. 2021, "Early Convolutions Help Transformers See Better"). 96-pixel crops
+in 16-pixel patches give a 6 x 6 grid, which InternVL's pixel shuffle folds into 9 visual tokens.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -29,43 +33,76 @@ _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
 
+PATCH = 16
+_STEM_WIDTHS = (3, 32, 64, 128, 256)
+
+
 def config() -> InternVLVisionConfig:
-    """Sizes of the face ViT: 6 layers, width 256, 4 heads: 4.9 million parameters.
+    """Sizes of the face ViT: 3 layers, width 192, 3 heads: 1.8 million parameters.
 
     Layer scale starts at 1: this ViT is trained from scratch, and InternVL's 0.1 for fine-tuning
     a large one stalls it.
     """
     return InternVLVisionConfig(
-        hidden_size=256,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        intermediate_size=1024,
+        hidden_size=192,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        intermediate_size=768,
         attention_bias=True,
         image_size=(SIZE, SIZE),
-        patch_size=(14, 14),
+        patch_size=(PATCH, PATCH),
         norm_type="layer_norm",
         layer_scale_init_value=1.0,
     )
+
+
+class Stem(nn.Sequential):
+    """Pictures (n, 3, side, side) to patch embeddings (n, width, side/16, side/16).
+
+    Four 3 x 3 convolutions of stride 2, each with batch norm and ReLU, and a linear layer.
+    """
+
+    def __init__(self, width: int) -> None:
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(_STEM_WIDTHS):
+            layers.append(nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
+        super().__init__(*layers, nn.Conv2d(_STEM_WIDTHS[-1], width, 1))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The first convolution's weight: InternVL's embeddings ask it for their precision."""
+        first = self[0]
+        assert isinstance(first, nn.Conv2d)
+        return first.weight
 
 
 def vision_tower(attention: str = "sdpa") -> InternVLVisionModel:
     """An untrained face ViT; eager attention trains twice as fast on a CPU in bfloat16."""
     sizes = config()
     sizes._attn_implementation = attention
-    return InternVLVisionModel(sizes)
+    tower = InternVLVisionModel(sizes)
+    tower.embeddings.patch_embeddings.add_module("projection", Stem(sizes.hidden_size))
+    side = SIZE // PATCH
+    tower.embeddings.position_embeddings.data[0, 1:] = _positions(side, sizes.hidden_size)
+    return tower
 
 
 def pixel_values(crops: np.ndarray) -> torch.Tensor:
     """Normalise crops with ImageNet statistics, as InternVL does.
 
     Args:
-        crops: (n, 112, 112, 3) uint8 RGB from `emoverse.faces.crop.crop`.
+        crops: (n, 96, 96, 3) uint8 RGB from `emoverse.faces.crop.crop`.
 
     Returns:
-        (n, 3, 112, 112) float32.
+        (n, 3, 96, 96) float32.
     """
-    tensor = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float() / 255
-    return (tensor - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_STD).view(3, 1, 1)
+    return normalise(torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2) / 255)
+
+
+def normalise(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures (..., 3, height, width) in 0..1 to ImageNet statistics."""
+    return (pictures - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_STD).view(3, 1, 1)
 
 
 class FaceTeacher(nn.Module):
@@ -80,15 +117,14 @@ class FaceTeacher(nn.Module):
         super().__init__()
         self.vit = vision_tower("eager")
         width, self.points = config().hidden_size, points
-        patches = (SIZE // 14) ** 2
-        self.vit.embeddings.position_embeddings.data[0, 1:] = _positions(SIZE // 14, width)
+        patches = (SIZE // PATCH) ** 2
         self.norm = nn.LayerNorm(width)
         self.places = nn.Linear(patches * width, len(BLENDSHAPES) + 2 * points)
         self.mean = nn.Linear(width, len(BLENDSHAPES) + len(EMOTION_CLASSES))
         nn.init.normal_(self.places.weight, std=0.001)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Crops (n, 3, 112, 112) to what is read from them.
+        """Crops (n, 3, 96, 96) to what is read from them.
 
         Returns:
             blendshapes (n, 51) and points (n, 2p) from the places, blendshapes (n, 51) and

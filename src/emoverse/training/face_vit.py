@@ -22,20 +22,17 @@ from torch.nn import functional
 from emoverse.faces.blendshapes import BLENDSHAPES
 from emoverse.faces.crop import SIZE
 from emoverse.files import write_bytes, write_text
-from emoverse.models.face_vit import EMOTION_CLASSES, FaceTeacher
+from emoverse.models.face_vit import EMOTION_CLASSES, FaceTeacher, normalise
 from emoverse.training.face_data import MARGIN, POINTS, STORED, UNKNOWN, FaceSet, prepare
-
-_MEAN = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
-_STD = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
 
 
 def train(
     faces: Path,
     out: Path,
     clips: Path | None = None,
-    minutes: float = 25.0,
+    minutes: float = 35.0,
     batch: int = 48,
-    lr: float = 1e-3,
+    lr: float = 7e-4,
     seed: int = 0,
 ) -> None:
     """Train within a time budget and write `face_vit.safetensors`, its heads and a log.
@@ -60,13 +57,19 @@ def train(
     mirror = _mirror(train_set)
     model = FaceTeacher(len(POINTS))
     means = [train_set.blendshapes.mean(axis=0), train_set.points.mean(axis=0).reshape(-1)]
+    model.mean.bias.data[: len(BLENDSHAPES)] = torch.from_numpy(means[0])
     model.places.bias.data = torch.from_numpy(np.concatenate(means))
-    # `places` sums 16,384 inputs: at the body's rate its output would leap.
+    stem = list(model.vit.embeddings.patch_embeddings.parameters())
     head = list(model.places.parameters())
-    body = [p for name, p in model.named_parameters() if not name.startswith("places")]
+    rest = {id(parameter) for parameter in stem + head}
+    body = [parameter for parameter in model.parameters() if id(parameter) not in rest]
+    # The stem takes a high rate; the layers fall back to the mean face at twice the body's; the
+    # place head sums 6,912 inputs, so at the body's rate its output would leap.
+    groups = [(stem, 2.0), (body, 1.0), (head, 0.05)]
     optimizer = torch.optim.AdamW(
-        [{"params": body, "scale": 1.0}, {"params": head, "scale": 0.04}],
+        [{"params": parameters, "factor": factor} for parameters, factor in groups],
         lr=lr,
+        betas=(0.9, 0.98),
         weight_decay=0.05,
         fused=True,
     )
@@ -79,15 +82,17 @@ def train(
         if len(order) < batch:
             order = _epoch(train_set.emotions, generator)
         rows, order = np.array(order[:batch]), order[batch:]
-        rate = lr * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = lr * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
+            group["lr"] = rate * group["factor"]
         part = train_set.part(rows)
         pixels, shapes, points = _augment(
             part, mirror, generator, 0.4 + 0.6 * min(1.0, 2 * progress)
         )
         with torch.autocast("cpu", torch.bfloat16):
-            shape_out, point_out, mean_out, emotion_out = model(pixels)
+            shape_out, point_out, mean_out, emotion_out = model(
+                pixels.contiguous(memory_format=torch.channels_last)
+            )
         shape_loss = functional.smooth_l1_loss(shape_out.float() / scale, shapes / scale)
         mean_loss = functional.smooth_l1_loss(mean_out.float() / scale, shapes / scale)
         point_loss = (point_out.float() - points.flatten(1)).abs().mean()
@@ -104,9 +109,10 @@ def train(
             loss = loss + 0.5 * min(1.0, 3 * progress) * emotion_loss
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for parameters, _ in groups:  # apart: the head's norm, ~100, would drown the others
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if step % 200 == 0:
+        if step % 500 == 0:
             row = {"step": step, "seconds": time.time() - start, "loss": loss.item()}
             row |= validate(model, valid_set)
             log.append(row)
@@ -124,7 +130,7 @@ def validate(model: FaceTeacher, data: FaceSet) -> dict[str, float]:
     cut = round(STORED * MARGIN / (1 + 2 * MARGIN))
     pixels = torch.from_numpy(data.crops[:, cut:-cut, cut:-cut]).permute(0, 3, 1, 2).float() / 255
     pixels = functional.interpolate(pixels, SIZE, mode="bilinear", antialias=True)
-    pixels = (pixels - _MEAN) / _STD
+    pixels = normalise(pixels)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         outputs = [model(block) for block in torch.split(pixels, 128)]
     model.train()
@@ -191,7 +197,7 @@ def _augment(
         strength: 0..1 of the full ranges.
 
     Returns:
-        pixels (n, 3, 112, 112), blendshapes (n, 51), points (n, p, 2) as shares of the stored
+        pixels (n, 3, 96, 96), blendshapes (n, 51), points (n, p, 2) as shares of the stored
         crop after the turn.
     """
     n = len(data.crops)
@@ -238,7 +244,7 @@ def _augment(
     ).tolist():
         x, y, side = torch.randint(0, SIZE - 32, (3,), generator=generator).tolist()
         images[row, :, y : y + 8 + side // 4, x : x + 8 + side // 4] = 0
-    return (images.clamp(0, 1) - _MEAN) / _STD, shapes, points
+    return normalise(images.clamp(0, 1)), shapes, points
 
 
 def _save(model: FaceTeacher, out: Path, log: list[dict[str, float]]) -> None:
