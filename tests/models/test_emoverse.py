@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from emoverse.faces.crop import SIZE
 from emoverse.models.emoverse import EmoVerse
 from emoverse.models.prefix_tree import merge
 from emoverse.models.prompt import prompt_tokens
@@ -62,7 +63,7 @@ def test_a_negative_id_is_its_row_of_the_features(model: EmoVerse) -> None:
 def test_pictures_become_pixel_shuffled_tokens_of_the_language_models_width(
     model: EmoVerse,
 ) -> None:
-    pixels = torch.randn(3, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     tokens = model.visual_tokens(pixels)
     assert tokens.shape == (3, model.image_tokens, 64)
     assert not tokens.requires_grad
@@ -77,7 +78,7 @@ def test_pictures_become_pixel_shuffled_tokens_of_the_language_models_width(
 
 def test_pixel_shuffle_folds_neighbours_together(model: EmoVerse) -> None:
     """A change in the top left quarter of the grid reaches the first visual token most."""
-    pixels = torch.zeros(1, 3, 112, 112)
+    pixels = torch.zeros(1, 3, SIZE, SIZE)
     vision = model.network.model.vision_tower
     with torch.no_grad():
         grid = vision(pixel_values=pixels).last_hidden_state[0, 1:].reshape(4, 4, 16)

@@ -14,11 +14,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from emoverse.faces.crop import SIZE
 from emoverse.models import attention
 from emoverse.models.emoverse import IMAGE_TOKENS, EmoVerse, LinearProjector
 from emoverse.tasks import SYSTEM_PROMPT, ecpe, er, eri, fer, msa
 
-# Pictures of 112 pixels in 4 x 4 patches, folded into 2 x 2 visual tokens.
+# Crops in 4 x 4 patches, folded into 2 x 2 visual tokens.
 IMAGE_SEQUENCE = 4
 
 
@@ -30,8 +31,8 @@ def tiny_model(dtype: torch.dtype = torch.float32, *, seed: int = 0) -> EmoVerse
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=32,
-        image_size=(112, 112),
-        patch_size=(28, 28),
+        image_size=(SIZE, SIZE),
+        patch_size=(SIZE // 4, SIZE // 4),
         norm_type="layer_norm",
     )
     text = LlamaConfig(
