@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoverse.errors import EmoVerseError
-from emoverse.faces.captions import MOST_PHRASES, THRESHOLD, caption, describe
+from emoverse.faces.captions import (
+    MOST_PHRASES,
+    THRESHOLDS,
+    caption,
+    describe,
+    empty_intersections,
+)
 from emoverse.faces.records import AUS
 from emoverse.tasks import fer
 from emoverse.tasks.action_units import EMOTION_AUS
@@ -33,7 +39,20 @@ def test_synonyms_and_contempt_are_understood() -> None:
 
 
 def test_merr_style_names_strength_and_au() -> None:
-    assert caption({"AU12": 3.5}, "joy", "merr") == ("strongly Lip Corner Puller",)
+    face = {"AU12": 3.5, "AU06": 0.5, "AU14": 1.0}
+    assert caption(face, "joy", "merr") == (
+        "strongly Lip Corner Puller",
+        "moderately Dimpler",
+        "slightly Cheek Raiser",
+    )
+    assert caption(face, "joy") == ("Grinning", "Cheek dimple")
+
+
+def test_empty_intersections_are_counted_apart_from_unknown_emotions() -> None:
+    faces = [(SMILE, "joy"), (SMILE, "fear"), (SMILE, None), (SMILE, "neutral"), ({}, "anger")]
+    told = [describe(face, emotion) for face, emotion in faces]
+    assert [one.empty for one in told] == [False, True, False, False, True]
+    assert empty_intersections(told) == 2
 
 
 def test_the_wide_lists_allow_more() -> None:
@@ -66,4 +85,4 @@ def test_captions_read_back_as_their_aus(
     assert fer.parse(fer.answer(found.phrases)) == found.codes
     values = [intensities[code] for code in found.codes]
     assert values == sorted(values, reverse=True)
-    assert all(value >= THRESHOLD for value in values)
+    assert all(value >= THRESHOLDS[style] for value in values)  # type: ignore[index]

@@ -46,3 +46,10 @@ def test_scores_by_hand() -> None:
     assert scores["token_f1"] == pytest.approx(100 * (2 / 3 + 0) / 2)
     assert (scores["n_label"], scores["label_overlap"], scores["unparseable"]) == (1, 0, 1)
     assert eri.score(["angry and scared"], ["angry"])["label_overlap"] == 50
+
+
+def test_clues_leave_out_stock_phrases_and_emotion_words() -> None:
+    gold = "The person in the video is happy because her voice trembles."
+    assert eri.score([gold], ["Her voice trembles."])["clue_overlap"] == 100
+    assert eri.score([gold], ["The person in the video is happy."])["clue_overlap"] == 0
+    assert eri.score([gold], ["She is elated."])["wheel_overlap"] == 100

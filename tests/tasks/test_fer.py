@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
@@ -29,6 +29,7 @@ def test_any_text_is_read(text: str) -> None:
     assert set(fer.parse(text)) <= set(CODES)
 
 
+@settings(deadline=None)
 @given(AU_SETS)
 def test_scores_agree_with_scikit_learn(sets: list[tuple[set[str], set[str]]]) -> None:
     gold, pred = zip(*sets, strict=True)
@@ -47,3 +48,12 @@ def test_scores_by_hand() -> None:
     assert (scores["precision"], scores["recall"]) == (100, 75)
     assert scores["per_au"]["AU06"] == {"precision": 0, "recall": 0, "f1": 0, "support": 1}
     assert fer.score([], [])["n"] == 0
+
+
+def test_captions_are_compared_by_their_words_too() -> None:
+    scores = fer.score(
+        [("AU12",), ("AU06",)], [("AU12",), ()], [("Grinning", "grinning"), ("a", "")]
+    )
+    assert (scores["caption_f1"], scores["caption_rouge_l"]) == (50, 50)
+    assert scores["unparseable"] == 1
+    assert "caption_f1" not in fer.score([("AU12",)], [("AU12",)])

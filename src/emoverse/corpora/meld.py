@@ -57,7 +57,7 @@ def read(
 
     Args:
         path: folder with `train_sent_emo.csv`, `dev_sent_emo.csv`, `test_sent_emo.csv` (those
-            that are there), or one CSV whose name says the split.
+            that are there, at most two folders down), or one CSV whose name says the split.
         clips: folder that holds `train_splits/`, `dev_splits_complete/` and
             `output_repeated_splits_test/` (at any depth), or one of these, or a flat folder of
             `dia0_utt0.mp4` (one split only: the names repeat) or `train_dia0_utt0.mp4`.
@@ -75,9 +75,9 @@ def read(
     wanted = None if split is None else tables.checked_split(split)
     if path.is_dir():
         files = {
-            name: path / file
+            name: at
             for name, file in _FILES.items()
-            if wanted in (None, name) and (path / file).is_file()
+            if wanted in (None, name) and (at := _annotations(path, file))
         }
         if not files:
             names = ", ".join(_FILES.values()) if wanted is None else _FILES[wanted]
@@ -86,7 +86,7 @@ def read(
         files = {tables.split_of_file(path, wanted): path}
     utterances: list[Utterance] = []
     problems: list[Problem] = []
-    found = None if clips is None else _clips(Path(clips), tuple(files))
+    found = None if clips is None else clip_index(Path(clips), tuple(files))
     for name, file in files.items():
         places = _places(file, problems)
         for place, index in _ranked(places):
@@ -97,6 +97,14 @@ def read(
     if found and not any(utterance.clip for utterance in utterances):
         raise EmoVerseError(f"{clips}: none of its clips belongs to {path}; check both paths.")
     return utterances, problems
+
+
+def _annotations(folder: Path, file: str) -> Path | None:
+    """`file` in `folder`, or where the archives put it: `train/`, `data/MELD/` and the like."""
+    for pattern in (file, f"*/{file}", f"*/*/{file}"):
+        for found in sorted(folder.glob(pattern)):
+            return found
+    return None
 
 
 def _places(file: Path, problems: list[Problem]) -> list[_Place]:
@@ -188,7 +196,7 @@ def seconds(time: str | None) -> float | None:
     return round(int(hours) * 3600 + int(minutes) * 60 + float(f"{whole}.{fraction or 0}"), 3)
 
 
-def _clips(folder: Path, splits: Sequence[str]) -> dict[tuple[str, str], Path]:
+def clip_index(folder: Path, splits: Sequence[str]) -> dict[tuple[str, str], Path]:
     """(split, `dia0_utt0`) → file; the folders above it or the name's prefix tell the split."""
     by_folder = {name: split for split, names in _CLIP_FOLDERS.items() for name in names}
     found: dict[tuple[str, str], Path] = {}

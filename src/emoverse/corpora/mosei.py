@@ -50,8 +50,9 @@ def read(
     Args:
         path: a folder with `train.tsv`, `valid.tsv`, `test.tsv` (those that are there) or MMSA's
             `label.csv`; one such file; or the SDK's label file `*.csd` (needs h5py).
-        clips: folder with `<video>/<clip>.mp4` (MMSA's `Raw`) or `<video>_<clip>.mp4`; for
-            `label.csv` the `Raw` beside it when there.
+        clips: folder with `<video>/<clip>.mp4` (MMSA's `Raw`), `<video>_<clip>.mp4`, or whole
+            videos `<video>.mp4` where the labels have times; for `label.csv` the `Raw` beside it
+            when there.
         split: read this split only; for one TSV, the split it is.
         corpus: `mosei` or `mosi`; told from the path and the columns otherwise.
         splits: for a `.csd` file, video → split (the SDK file does not say).
@@ -90,8 +91,8 @@ def read(
         # A Raw folder that merely lies beside the labels may be half fetched; a named one not.
         if named and utterances and not any(utterance.clip for utterance in found):
             raise EmoVerseError(
-                f"{clips}: no clip named <video>/<clip>.mp4 or <video>_<clip>.mp4 of this corpus "
-                "there; check the path."
+                f"{clips}: no clip named <video>/<clip>.mp4, <video>_<clip>.mp4 or <video>.mp4 of "
+                "this corpus there; check the path."
             )
         utterances = found
     return utterances, problems
@@ -286,5 +287,10 @@ def _with_clips(utterances: list[Utterance], folder: Path) -> list[Utterance]:
     out = []
     for utterance in utterances:
         clip = found.get(utterance.id)
-        out.append(replace(utterance, clip=clip, clip_problem=tables.clip_problem(clip)))
+        # Only whole videos: the part that is meant is known where the corpus gives times.
+        whole = clip is None and utterance.start is not None and utterance.end is not None
+        clip = found.get(utterance.dialogue) if whole else clip
+        problem = tables.clip_problem(clip)
+        whole = whole and clip is not None
+        out.append(replace(utterance, clip=clip, clip_problem=problem, whole_video=whole))
     return out

@@ -24,6 +24,8 @@ class Utterance:
         causes: 1-based indices of the utterances that caused this one's emotion (ECF); None
             when the corpus does not annotate causes, () when it does and found none.
         clip: the clip's file when it is on disk.
+        whole_video: `clip` is the whole source video, of which the utterance is the part from
+            `start` to `end`.
         clip_problem: why the clip must not be used (corrupt, badly cut), or None.
     """
 
@@ -42,6 +44,7 @@ class Utterance:
     causes: tuple[int, ...] | None = None
     clip: Path | None = None
     clip_problem: str | None = None
+    whole_video: bool = False
 
 
 @dataclass(frozen=True, slots=True)

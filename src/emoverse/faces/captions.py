@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from emoverse.errors import EmoVerseError
 from emoverse.tasks import labels
-from emoverse.tasks.action_units import BY_CODE, EMOTION_AUS, EMOTION_AUS_WIDE, intensity_word
-
-# FACS A ("trace") is 1 on the 0..5 scale, about where OpenFace calls an AU present.
-THRESHOLD = 1.0
-MOST_PHRASES = 5
+from emoverse.tasks.action_units import (
+    BY_CODE,
+    EMOTION_AUS,
+    EMOTION_AUS_WIDE,
+    INTENSITY_WORDS,
+    intensity_word,
+)
 
 Style = Literal["paper", "merr"]
+
+# From where on an AU is told. FACS A ("trace") is 1 on the 0..5 scale, about where OpenFace calls
+# an AU present; MERR also names what it calls slight, see `action_units.INTENSITY_WORDS`.
+THRESHOLDS: Mapping[Style, float] = {"paper": 1.0, "merr": dict(INTENSITY_WORDS)["slightly"]}
+THRESHOLD = THRESHOLDS["paper"]
+MOST_PHRASES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +34,21 @@ class Caption:
         codes: the AUs behind the phrases, same order.
         fallback: True when the emotion was unknown or shares no AU with the face, so that all of
             the face's AUs are told instead of Eq 3's.
+        empty: True when Eq 3's intersection was empty: an emotion that has AUs was named and the
+            face shows none of them. What `empty_intersections` counts.
     """
 
     phrases: tuple[str, ...]
     codes: tuple[str, ...]
     fallback: bool
+    empty: bool = False
 
 
 def caption(
     intensities: Mapping[str, float],
     emotion: str | None,
     style: Style = "paper",
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
 ) -> tuple[str, ...]:
     """The phrases of `describe`; () when no AU is active."""
     return describe(intensities, emotion, style=style, threshold=threshold).phrases
@@ -48,7 +59,7 @@ def describe(
     emotion: str | None = None,
     *,
     style: Style = "paper",
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
     wide: bool = False,
 ) -> Caption:
     """Put a face's action units into words.
@@ -60,7 +71,7 @@ def describe(
         intensities: AU code to 0..5.
         emotion: the labelled emotion, any common word for it; None when unknown.
         style: `paper` says `Grinning`, `merr` says `moderately Lip Corner Puller`.
-        threshold: an AU is active from this intensity on.
+        threshold: an AU is active from this intensity on; by default the style's `THRESHOLDS`.
         wide: allow the further AUs some annotations give an emotion (`EMOTION_AUS_WIDE`).
 
     Returns:
@@ -71,18 +82,34 @@ def describe(
     """
     if style not in ("paper", "merr"):
         raise EmoVerseError(f"Caption style must be paper or merr, not {style!r}.")
-    expected = set(_aus_of(emotion, wide))
+    expected = set(aus_of(emotion, wide))
+    least = THRESHOLDS[style] if threshold is None else threshold
     active = sorted(
-        (code for code, value in intensities.items() if code in BY_CODE and value >= threshold),
+        (code for code, value in intensities.items() if code in BY_CODE and value >= least),
         key=lambda code: (-intensities[code], code),
     )
     common = [code for code in active if code in expected]
     codes = tuple((common or active)[:MOST_PHRASES])
     phrases = tuple(_phrase(code, intensities[code], style) for code in codes)
-    return Caption(phrases, codes, fallback=not common and bool(codes))
+    return Caption(
+        phrases,
+        codes,
+        fallback=not common and bool(codes),
+        empty=bool(expected) and not common,
+    )
 
 
-def _aus_of(emotion: str | None, wide: bool) -> tuple[str, ...]:
+def empty_intersections(captions: Iterable[Caption]) -> int:
+    """How many captions Eq 3 left without a common AU."""
+    return sum(one.empty for one in captions)
+
+
+def aus_of(emotion: str | None, wide: bool = False) -> tuple[str, ...]:
+    """AU_emotion of Eq 3: the AUs that show an emotion; () for none.
+
+    Raises:
+        EmoVerseError: the emotion is not known.
+    """
     if emotion is None:
         return ()
     table = EMOTION_AUS_WIDE if wide else EMOTION_AUS

@@ -92,6 +92,7 @@ class Detector:
         timestamp_ms: int | None = None,
         *,
         thorough: bool | None = None,
+        known: list[Face] | None = None,
     ) -> list[Face]:
         """Find the faces of one picture.
 
@@ -106,6 +107,8 @@ class Detector:
             thorough: image mode only. True searches the tiles even when the whole picture gave a
                 face, which finds more people in wide shots for about three times the time; False
                 never tries again; by default a picture without a find is tried again.
+            known: image mode only. The faces that this very picture gave with `thorough=False`,
+                to spare finding them again.
 
         Returns:
             At most `max_faces` faces, largest first, in pixels of `image`.
@@ -125,7 +128,10 @@ class Detector:
             self._last_ms = timestamp_ms
         height, width = image.shape[:2]
         picture, scale = _enlarged(image)
-        faces = self._find(picture, timestamp_ms)
+        if known is None:
+            faces = self._find(picture, timestamp_ms)
+        else:
+            faces = [_moved(face, 0.0, 0.0, scale, picture.shape[:2]) for face in known]
         if not self._video and (thorough or (thorough is None and not faces)):
             faces = self._find_in_tiles(picture, faces) or self._find_in_border(picture)
         faces = [_moved(face, 0.0, 0.0, 1 / scale, (height, width)) for face in faces]
@@ -266,6 +272,11 @@ def _landmarker(model: Path, video: bool, max_faces: int) -> Any:
         try:
             return vision.FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError, OSError) as error:
+            if "shared object" in str(error):
+                raise EmoVerseError(
+                    f"MediaPipe lacks a system library ({error}); on Debian and Ubuntu install "
+                    "it with `apt install libegl1 libgles2`."
+                ) from None
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise EmoVerseError(
                 f"{model}: not a usable face landmark model ({reason}); delete it and fetch it "

@@ -1,8 +1,9 @@
 """Who is who: faces of sampled frames joined to persons.
 
 Two steps. While frames arrive, a face continues the track whose last face lay nearest (box
-overlap and landmark distance). At the end, tracks that never meet and whose mean face shapes agree
-are one person: so a jump cut does not multiply people.
+overlap and landmark distance), unless it looks like somebody else: so a cut to another person in
+the same place starts a new track. At the end, tracks that never meet and whose mean looks or mean
+face shapes agree are one person: so a jump cut does not multiply people.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emoverse.faces.crop import SIZE, alignment
 from emoverse.faces.landmarks import Face, overlap
 
 # Points that hardly move with the expression: eye corners, nose, forehead, face outline.
@@ -30,6 +32,13 @@ _LONGEST_GAP = 1.5
 # different people 0.027 and more. Means of few faces are too noisy to tell.
 _SAME_SHAPE = 0.02
 _LEAST_FACES = 5
+# Correlation of looks. Mean looks of one person across cuts measured 0.81 to 0.97, of different
+# people in one clip up to 0.51; from frame to frame 0.67 and more in 99 of 100, across cuts
+# between people up to 0.53. A track broken in vain is joined again at the end.
+_SAME_LOOKS = 0.75
+_OTHER_LOOKS = 0.65
+# The part of the aligned crop that is looked at: brows, eyes and nose, not the mouth that talks.
+_LOOKS_ROWS, _LOOKS_COLUMNS, _CELL = (2, 62), (8, 88), 4
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +47,8 @@ class _Track:
     first: float
     last: float
     shapes: NDArray[np.float64]
+    looks: NDArray[np.float64] | None
+    latest: NDArray[np.float64] | None
     count: int = 1
 
 
@@ -54,43 +65,49 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._reference: NDArray[np.float64] | None = None
 
-    def update(self, faces: Sequence[Face], timestamp: float) -> list[int]:
+    def update(
+        self, faces: Sequence[Face], timestamp: float, image: NDArray[np.uint8] | None = None
+    ) -> list[int]:
         """Take the faces of the next frame.
 
         Args:
             faces: of one frame, in pixels of pictures of one size.
             timestamp: seconds, rising from call to call.
+            image: the frame itself, uint8 (height, width, 3); without it, only places and shapes
+                tell people apart.
 
         Returns:
             A track number for every face, in its order; see `persons`.
         """
+        seen = [None if image is None else looks(image, face) for face in faces]
         pairs = sorted(
             (distance, i, j)
             for j, track in enumerate(self._tracks)
             if timestamp - track.last <= self._gap
             for i, face in enumerate(faces)
             if (distance := _distance(face, track.face)) is not None
+            and _alike(seen[i], track.latest, 1.0) >= _OTHER_LOOKS
         )
         taken: dict[int, int] = {}
         for _, i, j in pairs:
             if i not in taken and j not in taken.values():
                 taken[i] = j
-        return [self._add(face, timestamp, taken.get(i)) for i, face in enumerate(faces)]
+        return [self._add(face, seen[i], timestamp, taken.get(i)) for i, face in enumerate(faces)]
 
     def persons(self) -> list[int]:
         """The person of every track; persons are numbered from 0 in order of appearance."""
         groups: list[list[int]] = []
         for number, track in enumerate(self._tracks):
-            best = min(
+            best = max(
                 (
-                    (self._shape_distance(group, track), index)
+                    (self._likeness(group, track), -index)
                     for index, group in enumerate(groups)
                     if all(self._apart(self._tracks[other], track) for other in group)
                 ),
-                default=(np.inf, -1),
+                default=(0.0, 0),
             )
-            if best[0] < _SAME_SHAPE:
-                groups[best[1]].append(number)
+            if best[0] > 0:
+                groups[-best[1]].append(number)
             else:
                 groups.append([number])
         return [
@@ -98,14 +115,23 @@ class Tracker:
             for number in range(len(self._tracks))
         ]
 
-    def _add(self, face: Face, timestamp: float, number: int | None) -> int:
+    def _add(
+        self,
+        face: Face,
+        seen: NDArray[np.float64] | None,
+        timestamp: float,
+        number: int | None,
+    ) -> int:
         shape = self._shape(face.landmarks)
         if number is None:
-            self._tracks.append(_Track(face, timestamp, timestamp, shape))
+            self._tracks.append(_Track(face, timestamp, timestamp, shape, seen, seen))
             return len(self._tracks) - 1
         track = self._tracks[number]
         track.face, track.last = face, timestamp
         track.shapes = track.shapes + shape
+        if seen is not None:
+            track.looks = seen if track.looks is None else track.looks + seen
+            track.latest = seen
         track.count += 1
         return number
 
@@ -119,6 +145,16 @@ class Tracker:
         turned: NDArray[np.float64] = points @ (left @ right)
         return turned
 
+    def _likeness(self, group: list[int], track: _Track) -> float:
+        """How surely a track shows the person of a group; 0 and less: it does not."""
+        by_shape = 1 - self._shape_distance(group, track) / _SAME_SHAPE
+        known = [self._tracks[number].looks for number in group]
+        if track.looks is None or any(one is None for one in known):
+            return by_shape
+        alike = _alike(np.sum([one for one in known if one is not None], axis=0), track.looks, 0.0)
+        # Shapes alone once agreed by chance between people who look nothing like each other.
+        return alike - _SAME_LOOKS if by_shape <= 0 or alike < _OTHER_LOOKS else max(by_shape, 0.01)
+
     def _shape_distance(self, group: list[int], track: _Track) -> float:
         known = [self._tracks[number] for number in group]
         count = sum(other.count for other in known)
@@ -130,6 +166,43 @@ class Tracker:
     @staticmethod
     def _apart(first: _Track, second: _Track) -> bool:
         return first.last < second.first or second.last < first.first
+
+
+def looks(image: NDArray[np.uint8], face: Face) -> NDArray[np.float64]:
+    """What a face looks like between forehead and upper lip, whatever the light.
+
+    Args:
+        image: uint8 (height, width, 3) RGB that the face was found in.
+        face: the face.
+
+    Returns:
+        (300,) grey values of the aligned crop, zero mean and unit length.
+    """
+    matrix = alignment(face.landmarks, SIZE)
+    # Two points a cell and direction are enough to average out noise.
+    rows, columns = np.mgrid[
+        _LOOKS_ROWS[0] : _LOOKS_ROWS[1] : _CELL // 2,
+        _LOOKS_COLUMNS[0] : _LOOKS_COLUMNS[1] : _CELL // 2,
+    ]
+    x, y = np.tensordot(matrix[:, :2], np.stack([columns, rows]), 1) + matrix[:, 2, None, None]
+    height, width = image.shape[:2]
+    x = np.clip(x.astype(np.int64), 0, width - 1)
+    y = np.clip(y.astype(np.int64), 0, height - 1)
+    grey = image[y, x].mean(axis=-1)
+    cells = grey.reshape(grey.shape[0] // 2, 2, grey.shape[1] // 2, 2).mean(axis=(1, 3)).ravel()
+    cells = cells - cells.mean()
+    unit: NDArray[np.float64] = cells / max(float(np.linalg.norm(cells)), 1e-9)
+    return unit
+
+
+def _alike(
+    first: NDArray[np.float64] | None, second: NDArray[np.float64] | None, unknown: float
+) -> float:
+    """Correlation of two looks, -1..1."""
+    if first is None or second is None:
+        return unknown
+    length = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second) / max(length, 1e-9)
 
 
 def _distance(first: Face, second: Face) -> float | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +15,36 @@ from numpy.typing import NDArray
 from emoverse.errors import EmoVerseError
 from emoverse.faces import peak as peaks
 from emoverse.faces import video
-from emoverse.faces.action_units import intensities
 from emoverse.faces.captions import Caption, describe
 from emoverse.faces.landmarks import Detector, Face, detector
 from emoverse.faces.people import Tracker
+from emoverse.faces.readers import Reader, reader
 from emoverse.faces.records import AUFrame
+from emoverse.faces.sampling import watch
+from emoverse.faces.speaker import speaker
 
 MAX_FPS = 10.0
 MAX_FRAMES = 600
-MAX_SIDE = 640
-# The tiles that find small faces are searched in every this many frames, or in all frames as
-# long as they find more people than the whole picture does.
-_SEARCH_EVERY = 20
-# Where no face is seen, every this many frames get a second look.
-_RETRY_EVERY = 4
+# Up to here the detector sees faces as it would in the full picture; 640 already moved the peak
+# of every fourth 720p clip.
+MAX_SIDE = 1280
 # Pictures kept while the peak is not known yet; those of the weakest candidates go first.
 _CANDIDATES = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PersonPeak:
+    """A person's own peak frame (Eq 1).
+
+    Attributes:
+        frame: its action units.
+        image: uint8 (height, width, 3) RGB, the whole picture.
+        landmarks: float32 (478, 3) in pixels of `image`.
+    """
+
+    frame: AUFrame
+    image: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +61,8 @@ class FaceTrack:
         peak_image: uint8 (height, width, 3) RGB, upright, longer side at most `max_side`.
         peak_landmarks: float32 (478, 3) in pixels of `peak_image`.
         caption: Eq 3 at the peak, None when there is no peak.
+        portraits: every person's own peak, persons in order; in a crowd those of the weakest
+            expressions are left out.
         interval: seconds between analysed frames, 0 when every frame was.
         warnings: plain sentences about what went wrong or was left out.
     """
@@ -56,6 +74,7 @@ class FaceTrack:
     peak_image: NDArray[np.uint8] | None = None
     peak_landmarks: NDArray[np.float32] | None = None
     caption: Caption | None = None
+    portraits: tuple[PersonPeak, ...] = ()
     interval: float = 0.0
     warnings: tuple[str, ...] = ()
 
@@ -77,14 +96,19 @@ def analyse_faces(
     aus: Collection[str] | None = None,
     min_confidence: float = peaks.MIN_CONFIDENCE,
     model: Path | None = None,
+    eyes: Detector | None = None,
+    refine: bool = True,
+    start: float = 0.0,
+    end: float | None = None,
+    threads: int = 0,
+    source: str = "mediapipe",
+    person: str = "max",
 ) -> FaceTrack:
     """Measure a clip's faces and find the peak frame.
 
-    AU intensities are proxies from MediaPipe's blendshapes (`emoverse.faces.action_units`).
-
     Args:
         clip: a video or a still image.
-        max_fps: most frames a second that are looked at.
+        max_fps: most frames a second that are looked at everywhere.
         max_frames: most frames in all; a longer clip is sampled evenly, with a warning.
         max_faces: most faces a frame.
         max_side: frames are shrunk to this longer side in pixels.
@@ -92,6 +116,16 @@ def analyse_faces(
         aus: sum these AUs only when looking for the peak (Eq 1); all by default.
         min_confidence: less certain faces cannot be the peak unless there are no others.
         model: face landmark model, see `landmarks.detector`.
+        eyes: an open detector in image mode, to spare loading one for every clip; `max_faces`
+            and `model` are then the detector's own.
+        refine: also look at the frames in between where the peak may be (`sampling.watch`).
+        start: seconds; what lies before is left out, and times count from here.
+        end: seconds in the same clock; None reads to the clip's end.
+        threads: decoding threads; 0 takes as many as FFmpeg likes.
+        source: `mediapipe` estimates OpenFace's intensities (`emoverse.faces.au_regressor`),
+            `blendshapes` gives the raw proxies (`emoverse.faces.action_units`).
+        person: whose peak counts: `max`, that of the person with the highest one (Eq 2), or
+            `speaker`, that of the one whose mouth moves most.
 
     Returns:
         The track; without any face its `peak` is None and a warning says so.
@@ -101,40 +135,56 @@ def analyse_faces(
     """
     if max_frames < 1:
         raise EmoVerseError(f"max_frames must be at least 1, not {max_frames}.")
+    if person not in ("max", "speaker"):
+        raise EmoVerseError(f"person must be max or speaker, not {person!r}.")
+    read = lru_cache(maxsize=256)(reader(source))  # a face is read for the sampling and again
     describe({}, emotion)  # an unknown emotion is told before the work, not after it
-    info = video.probe(clip)
+    info = _part(video.probe(clip), start, end)
     notes: list[str] = []
     rate = max_fps
     if info.duration * max_fps > max_frames:
         rate = max_frames / info.duration
     interval = 1 / rate if info.duration and rate < info.fps else 0.0
-    stream = video.frames(clip, max_fps=rate, max_side=max_side, warnings=notes)
+    stream = video.shots(
+        clip,
+        max_fps=rate,
+        max_side=max_side,
+        warnings=notes,
+        start=start,
+        end=end,
+        threads=threads,
+    )
     candidates = _Candidates(aus, min_confidence)
     tracker = Tracker(interval)
     found: list[AUFrame] = []
-    analysed = 0
-    with detector(max_faces=max_faces, model=model) as eyes:
-        search = _Search(eyes)
-        for frame in stream:
-            analysed += 1
-            faces = search.faces(frame.image)
-            for face, track in zip(faces, tracker.update(faces, frame.timestamp), strict=True):
-                measured = _measured(frame, face, track)
+    grid: set[int] = set()
+    own = nullcontext(eyes) if eyes else detector(max_faces=max_faces, model=model)
+    with own as opened:
+        strength = partial(_strength, read=read, aus=aus, min_confidence=min_confidence)
+        for frame, faces, due in watch(stream, opened, strength, refine=refine):
+            if due:
+                grid.add(frame.index)
+            tracks = tracker.update(faces, frame.timestamp, frame.image)
+            for face, track in zip(faces, tracks, strict=True):
+                measured = _measured(frame, face, track, read)
                 found.append(measured)
                 candidates.offer(measured, frame.image, face)
-            if analysed >= 2 * max_frames:  # the file's stated duration was far too short
+            if len(grid) >= 2 * max_frames:  # the file's stated duration was far too short
                 notes.append(f"{clip}: only its first {frame.timestamp:.0f} seconds were analysed.")
                 break
     if rate < max_fps:
         notes.append(
-            f"{clip} is long: {analysed} frames were analysed, one every {1 / rate:.1f} seconds."
+            f"{clip} is long: {len(grid)} frames were analysed, one every {1 / rate:.1f} seconds."
         )
-    persons = _persons(tracker, found, fleeting=analysed >= 10 and 1 / rate <= 1)
+    fleeting = len(grid) >= 10 and 1 / rate <= 1
+    # The frames in between show again what the grid showed, so they are no second sighting.
+    sightings = [frame for frame in found if frame.frame in grid] if fleeting else found
+    persons = _persons(tracker, sightings, fleeting=fleeting)
     if not persons:
-        fleeting = f"; {len(found)} face-like patterns were seen only once" if found else ""
-        notes.append(f"No face was found in {clip}{fleeting}.")
+        seen = f"; {len(found)} face-like patterns were seen only once" if found else ""
+        notes.append(f"No face was found in {clip}{seen}.")
         return FaceTrack(info, interval=interval, warnings=tuple(notes))
-    best = candidates.best(persons)
+    best = candidates.best(persons if person == "max" else _speaking(persons, found))
     if not peaks.trusted(best.frame, min_confidence):
         notes.append(
             f"The faces in {clip} are turned away or cut off; the peak frame is uncertain."
@@ -151,6 +201,7 @@ def analyse_faces(
         peak_image=best.image,
         peak_landmarks=best.face.landmarks,
         caption=describe(best.frame.intensities, emotion),
+        portraits=candidates.portraits(persons),
         interval=interval,
         warnings=tuple(notes),
     )
@@ -164,28 +215,32 @@ def _persons(tracker: Tracker, found: list[AUFrame], *, fleeting: bool) -> dict[
     return {track: kept.index(person) for track, person in enumerate(joined) if person in kept}
 
 
-class _Search:
-    """Finds the faces of successive frames at little more than one detection a frame."""
+def _speaking(persons: Mapping[int, int], found: list[AUFrame]) -> dict[int, int]:
+    """The tracks of the speaker."""
+    seen = [
+        replace(frame, person=persons[frame.person]) for frame in found if frame.person in persons
+    ]
+    one = speaker(seen, min_confidence=0.0)
+    return {track: person for track, person in persons.items() if person == one}
 
-    def __init__(self, eyes: Detector) -> None:
-        self._eyes = eyes
-        self._seen = 0
-        self._crowded = False
-        self._last = False
 
-    def faces(self, image: NDArray[np.uint8]) -> list[Face]:
-        number = self._seen
-        self._seen += 1
-        if number % _SEARCH_EVERY == 0:
-            whole = self._eyes.detect(image, thorough=False)
-            found = self._eyes.detect(image, thorough=True)
-            self._crowded = len(found) > len(whole)
-        else:
-            found = self._eyes.detect(image, thorough=self._crowded)
-            if not found and not self._crowded and (self._last or number % _RETRY_EVERY == 0):
-                found = self._eyes.detect(image)
-        self._last = bool(found)
-        return found
+def _part(info: video.VideoInfo, start: float, end: float | None) -> video.VideoInfo:
+    if not start and end is None:
+        return info
+    length = max(0.0, min(info.duration, info.duration if end is None else end) - start)
+    return replace(info, duration=length, frames=max(1, round(length * info.fps)))
+
+
+def _strength(
+    faces: list[Face], read: Reader, aus: Collection[str] | None, min_confidence: float
+) -> float:
+    """Eq 1 of a frame's strongest certain face, 0 without one."""
+    sums = (
+        sum(value for code, value in read(face).items() if not aus or code in aus)
+        for face in faces
+        if face.confidence >= min_confidence
+    )
+    return max(sums, default=0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,16 +277,27 @@ class _Candidates:
             peak = peaks.peak(frames, aus=self.aus, min_confidence=0.0)
         return next(candidate for candidate in chosen if candidate.frame is peak)
 
+    def portraits(self, persons: Mapping[int, int]) -> tuple[PersonPeak, ...]:
+        by_person: dict[int, _Candidate] = {}
+        for track, person in persons.items():
+            one, known = self.by_track.get(track), by_person.get(person)
+            if one and (known is None or self._key(one.frame) > self._key(known.frame)):
+                by_person[person] = one
+        return tuple(
+            PersonPeak(replace(one.frame, person=person), one.image, one.face.landmarks)
+            for person, one in sorted(by_person.items())
+        )
+
     def _key(self, frame: AUFrame) -> tuple[bool, float]:
         return peaks.trusted(frame, self.min_confidence), peaks.score(frame, self.aus)
 
 
-def _measured(frame: video.Frame, face: Face, track: int) -> AUFrame:
+def _measured(frame: video.Frame, face: Face, track: int, read: Reader) -> AUFrame:
     return AUFrame(
         frame=frame.index,
         timestamp=frame.timestamp,
         person=track,
         confidence=face.confidence,
-        intensities=intensities(face.blendshapes, face.landmarks),
+        intensities=read(face),
         box=face.box,
     )

@@ -7,9 +7,9 @@ yielded one by one and scaled inside FFmpeg before they become arrays.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,15 @@ from numpy.typing import NDArray
 
 from emoverse.errors import EmoVerseError
 from emoverse.faces import stills, upright
+from emoverse.faces.decoding import (
+    Clock,
+    Tally,
+    decoded,
+    open_clip,
+    scanned_duration,
+    seek_to,
+    stated_duration,
+)
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -28,8 +37,6 @@ if TYPE_CHECKING:
 SEEK_FROM = 2.0
 # Slack when comparing times: Matroska rounds timestamps to whole milliseconds.
 _SLACK = 0.002
-# FFmpeg "decodes" plain text into pictures of letters; nobody means that.
-_NOT_VIDEO = {"tty"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +52,23 @@ class Frame:
     index: int
     timestamp: float
     image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """A decoded frame that becomes a picture only when one is asked for.
+
+    Attributes:
+        index, timestamp: as in `Frame`.
+        due: whether it lies on the sampling grid; the others are passed over or looked at when
+            something happens between two that are.
+        image: makes the picture, uint8 (height, width, 3) RGB as in `Frame`.
+    """
+
+    index: int
+    timestamp: float
+    due: bool
+    image: Callable[[], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +105,19 @@ def probe(path: Path | str) -> VideoInfo:
     path = _existing(path)
     if (size := stills.size_of(path)) is not None:
         return VideoInfo(path, size[0], size[1], 0.0, 0.0, 1, 0, False)
-    container, stream = _open(path)
+    container, stream = open_clip(path)
     with container:
         rate = float(stream.average_rate or stream.guessed_rate or stream.base_rate or 0)
-        duration = _duration(container, stream)
+        duration = stated_duration(container, stream)
         count = stream.frames
         has_audio = bool(container.streams.audio)
-        first = next(_decoded(container, stream, _Tally()), None)
+        first = next(decoded(container, stream, Tally()), None)
         if first is None:
             raise _undecodable(path)
         width, height = upright.size(first, stream.sample_aspect_ratio)
         rotation = upright.degrees(upright.turn(first))
     if duration <= 0:
-        duration, seen = _scanned(path)
+        duration, seen = scanned_duration(path)
         count = count or seen
     if not count:
         count = max(1, round(duration * rate))
@@ -111,17 +135,42 @@ def frames(
     max_side: int | None = None,
     warnings: list[str] | None = None,
 ) -> Iterator[Frame]:
-    """Stream a clip's frames in order.
+    """Stream a clip's sampled frames in order: the pictures of the `shots` that are due.
 
-    Args:
-        path: a video, or a still image, which is a video of one frame.
-        max_fps: at most this many frames a second, chosen by their timestamps; below
-            1 / `SEEK_FROM` the frames are sought, so that hours of video stay cheap.
-        max_side: frames are shrunk until their longer side is at most this many pixels.
-        warnings: sentences about damage that was skipped are appended here.
+    Args and errors are those of `shots`.
 
     Returns:
         An iterator of frames; it decodes as it goes and may be abandoned at any time.
+    """
+    found = shots(path, max_fps=max_fps, max_side=max_side, warnings=warnings)
+    return (Frame(shot.index, shot.timestamp, shot.image()) for shot in found if shot.due)
+
+
+def shots(
+    path: Path | str,
+    *,
+    max_fps: float | None = None,
+    max_side: int | None = None,
+    warnings: list[str] | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    threads: int = 0,
+) -> Iterator[Shot]:
+    """Stream a clip's frames in order, each turned into a picture only on demand.
+
+    Args:
+        path: a video, or a still image, which is a video of one frame.
+        max_fps: at most this many frames a second are due, chosen by their timestamps; below
+            1 / `SEEK_FROM` the frames are sought, so that hours of video stay cheap, and none
+            comes in between.
+        max_side: pictures are shrunk until their longer side is at most this many pixels.
+        warnings: sentences about damage that was skipped are appended here.
+        start: seconds; what lies before is left out, and indices and times count from here.
+        end: seconds in the same clock; None reads to the clip's end.
+        threads: decoding threads; 0 takes as many as FFmpeg likes.
+
+    Returns:
+        An iterator of shots; it decodes as it goes and may be abandoned at any time.
 
     Raises:
         EmoVerseError: at once as in `probe` or for an argument out of range; while iterating
@@ -132,20 +181,31 @@ def frames(
         raise EmoVerseError(f"max_fps must be a positive number, not {max_fps}.")
     if max_side is not None and max_side < 1:
         raise EmoVerseError(f"max_side must be at least 1 pixel, not {max_side}.")
+    if not (0 <= start < (math.inf if end is None else end)):
+        raise EmoVerseError(f"{path}: there is nothing between {start} and {end} seconds.")
     notes = [] if warnings is None else warnings
     if stills.size_of(path) is not None:
-        return iter([Frame(0, 0.0, stills.read(path, max_side, notes))])
-    container, stream = _open(path)
+        return iter([Shot(0, 0.0, True, lambda: stills.read(path, max_side, notes))])
+    container, stream = open_clip(path)
+    if threads:
+        stream.thread_count = threads
     step = None if max_fps is None else 1 / max_fps
-    return _stream(path, container, stream, step, max_side, notes)
+    return _stream(path, container, stream, step, max_side, notes, _Part(start, end))
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Damage met while decoding one clip."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """From when to when a clip is read, in seconds; None is its end."""
 
-    damaged: int = 0
-    broken_off: bool = False
+    start: float
+    end: float | None
+
+    def of(self, duration: float) -> float:
+        """How long the part of a clip of `duration` seconds is."""
+        return max(0.0, min(duration, self.end or math.inf) - self.start)
+
+
+_WHOLE = _Part(0.0, None)
 
 
 def _existing(path: Path | str) -> Path:
@@ -159,88 +219,6 @@ def _existing(path: Path | str) -> Path:
     return path
 
 
-def _open(path: Path) -> tuple[InputContainer, VideoStream]:
-    import av
-
-    try:
-        container = av.open(str(path), metadata_errors="replace")
-    except PermissionError:
-        raise EmoVerseError(f"{path} may not be read; check its permissions.") from None
-    except av.error.FFmpegError:
-        raise EmoVerseError(
-            f"{path} is not a video or is damaged at its start; convert or download it again."
-        ) from None
-    # A song's cover picture is a video stream to FFmpeg.
-    streams = [s for s in container.streams.video if not _is_cover(s)]
-    if container.format.name in _NOT_VIDEO or not (streams or container.streams.audio):
-        container.close()
-        raise EmoVerseError(f"{path} is not a video; name a video or image file.")
-    if not streams:
-        container.close()
-        raise EmoVerseError(f"{path} has sound but no picture; name a file with a video track.")
-    stream = max(streams, key=lambda s: (s.width or 0) * (s.height or 0))
-    stream.thread_type = "AUTO"
-    return container, stream
-
-
-def _is_cover(stream: VideoStream) -> bool:
-    from av.stream import Disposition
-
-    return bool(stream.disposition & Disposition.attached_pic)
-
-
-def _duration(container: InputContainer, stream: VideoStream) -> float:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1_000_000 if container.duration else 0.0
-
-
-def _scanned(path: Path) -> tuple[float, int]:
-    # Browser recordings and raw streams state no duration; reading packets needs no decoding.
-    import av
-
-    container, stream = _open(path)
-    first, last, count = math.inf, 0.0, 0
-    with container:
-        try:
-            for packet in container.demux(stream):
-                if packet.size:
-                    count += 1
-                if packet.pts is not None and packet.time_base is not None:
-                    time = float(packet.pts * packet.time_base)
-                    end = time + float((packet.duration or 0) * packet.time_base)
-                    first, last = min(first, time), max(last, end)
-        except av.error.FFmpegError:
-            pass  # what was read so far is the best estimate; decoding reports the damage
-    return max(0.0, last - first) if count and first < math.inf else 0.0, count
-
-
-def _decoded(container: InputContainer, stream: VideoStream, tally: _Tally) -> Iterator[VideoFrame]:
-    import av
-
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.error.FFmpegError:
-            tally.broken_off = True
-            return
-        try:
-            images = packet.decode()
-        except av.error.EOFError:
-            return
-        except av.error.FFmpegError:
-            tally.damaged += 1
-            continue
-        for image in images:
-            if image.is_corrupt:
-                tally.damaged += 1
-            else:
-                yield image
-
-
 def _stream(
     path: Path,
     container: InputContainer,
@@ -248,20 +226,22 @@ def _stream(
     step: float | None,
     max_side: int | None,
     notes: list[str],
-) -> Iterator[Frame]:
-    tally = _Tally()
-    duration = _duration(container, stream)
+    part: _Part,
+) -> Iterator[Shot]:
+    tally = Tally()
+    duration = part.of(stated_duration(container, stream))
     last = -1.0
     with container:
-        if step is not None and step >= SEEK_FROM and duration > step:
+        if step is not None and step >= SEEK_FROM and duration > step and not part.start:
             chosen = _sought(container, stream, step, duration, tally)
         else:
-            chosen = _sampled(container, stream, step, tally)
-        for index, time, image in chosen:
+            chosen = _sampled(container, stream, step, tally, part)
+        for index, time, image, due in chosen:
             last = time
-            yield Frame(index, time, upright.array(image, stream.sample_aspect_ratio, max_side))
+            picture = partial(upright.array, image, stream.sample_aspect_ratio, max_side)
+            yield Shot(index, time, due, picture)
     if last < 0:
-        raise _undecodable(path)
+        raise _undecodable(path, part)
     if tally.damaged:
         notes.append(f"{path}: {tally.damaged} damaged frames or packets were skipped.")
     missing = duration - last - (step or 0.0)
@@ -270,37 +250,51 @@ def _stream(
 
 
 def _sampled(
-    container: InputContainer, stream: VideoStream, step: float | None, tally: _Tally
-) -> Iterator[tuple[int, float, VideoFrame]]:
-    clock = _Clock(stream)
-    due = 0.0
-    for index, image in enumerate(_decoded(container, stream, tally)):
-        time = clock.time(image)
-        if step is None:
-            yield index, time, image
-        elif time >= due - _SLACK:
-            yield index, time, image
+    container: InputContainer,
+    stream: VideoStream,
+    step: float | None,
+    tally: Tally,
+    part: _Part,
+) -> Iterator[tuple[int, float, VideoFrame, bool]]:
+    clock = Clock(stream)
+    # Without a start time the clock takes the first frame it sees for 0, so nothing is skipped.
+    jumped = (
+        part.start > 0 and clock.known and seek_to(container, stream, clock.origin + part.start)
+    )
+    due, index = 0.0, 0
+    for image in decoded(container, stream, tally):
+        time = clock.time(image, jumped=jumped) - part.start
+        jumped = False
+        if time < -_SLACK:
+            continue
+        if part.end is not None and time >= part.end - part.start - _SLACK:
+            return
+        time = max(0.0, time)
+        on_grid = step is None or time >= due - _SLACK
+        yield index, time, image, on_grid
+        index += 1
+        if step is not None and on_grid:
             # On a grid, so that irregular frame times do not add up to a drift.
             due = step * (math.floor((time + _SLACK) / step) + 1)
 
 
 def _sought(
-    container: InputContainer, stream: VideoStream, step: float, duration: float, tally: _Tally
-) -> Iterator[tuple[int, float, VideoFrame]]:
-    clock = _Clock(stream)
+    container: InputContainer, stream: VideoStream, step: float, duration: float, tally: Tally
+) -> Iterator[tuple[int, float, VideoFrame, bool]]:
+    clock = Clock(stream)
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     last, due = -math.inf, 0.0
     images: Iterator[VideoFrame] = iter(())
     seek = True
     while due < duration:
         if seek:
-            if not _seek(container, stream, due + clock.origin):
+            if not seek_to(container, stream, due + clock.origin):
                 if last == -math.inf:  # nothing can be sought here: decode everything
-                    yield from _sampled(container, stream, step, tally)
+                    yield from _sampled(container, stream, step, tally, _WHOLE)
                 else:
                     tally.broken_off = True
                 return
-            images = _decoded(container, stream, tally)
+            images = decoded(container, stream, tally)
         found = None
         landed = seek
         for image in images:
@@ -317,52 +311,17 @@ def _sought(
         if found is None:
             return
         last = found[0]
-        yield round(last * rate), last, found[1]
+        yield round(last * rate), last, found[1], True
         due = step * (math.floor((max(due, last) + _SLACK) / step) + 1)
 
 
-def _seek(container: InputContainer, stream: VideoStream, seconds: float) -> bool:
-    import av
-
-    if stream.time_base is None:
-        return False
-    try:
-        container.seek(round(seconds / stream.time_base), stream=stream, backward=True)
-    except av.error.FFmpegError:
-        return False
-    return True
-
-
-class _Clock:
-    """Times from presentation timestamps, starting at 0 and never running backwards."""
-
-    def __init__(self, stream: VideoStream) -> None:
-        start, base = stream.start_time, stream.time_base
-        self._start = Fraction(start * base) if start is not None and base is not None else None
-        self._frame = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-        self._last = -self._frame
-
-    @property
-    def origin(self) -> float:
-        """The file's own time, in seconds, of our 0."""
-        return float(self._start or 0)
-
-    def time(self, image: VideoFrame, *, jumped: bool = False) -> float:
-        stamp = image.pts if image.pts is not None else image.dts
-        if stamp is None or image.time_base is None:
-            time = self._last + self._frame
-        else:
-            exact = stamp * image.time_base
-            if self._start is None:
-                self._start = Fraction(exact)
-            time = max(0.0, float(exact - self._start))
-            if time <= self._last and not jumped:
-                time = self._last + self._frame
-        self._last = time
-        return time
-
-
-def _undecodable(path: Path) -> EmoVerseError:
+def _undecodable(path: Path, part: _Part = _WHOLE) -> EmoVerseError:
+    if part != _WHOLE:
+        until = "the end" if part.end is None else f"{part.end:.2f} s"
+        return EmoVerseError(
+            f"{path}: no frame can be decoded between {part.start:.2f} s and {until}; check the "
+            "times, or convert the video again."
+        )
     return EmoVerseError(
         f"{path}: none of its frames can be decoded; convert it again or replace it."
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from emoverse.tasks import labels
-from emoverse.tasks._metrics import check_lengths, prf
+from emoverse.tasks import _overlap, emotion_wheel, labels
+from emoverse.tasks._metrics import check_lengths
 
 IDENTIFIER = "<reason>"
 QUESTION = "What is the emotional state of the person in the video? Please tell me the reason."
@@ -38,48 +37,56 @@ def emotions(prose: str) -> tuple[str, ...]:
     return labels.mentioned(prose, labels.EMOTION_WORDS)
 
 
-def score(gold: Sequence[str], pred: Sequence[str | None]) -> dict[str, Any]:
-    """Mean agreement of reasons in percent.
-
-    Returns:
-        n; rouge_l, F1 of the longest common word subsequence (Lin 2004); token_f1, F1 of the bags
-        of words; label_overlap, Jaccard index of the emotions mentioned, over the n_label samples
-        whose gold mentions one; unparseable.
+def sample_scores(gold: Sequence[str], pred: Sequence[str | None]) -> list[dict[str, float]]:
+    """The figures of `score`, one dict a sample; the overlaps of emotions only where gold has one.
 
     Raises:
         EmoVerseError: the lengths differ.
     """
     check_lengths(gold, pred)
-    rouge, bags, overlap = [], [], []
+    rows = []
     for truth, guess in zip(gold, pred, strict=True):
-        a, b = _words(truth), _words(guess or "")
-        rouge.append(prf(_common_subsequence(a, b), len(b), len(a))["f1"])
-        bags.append(prf((Counter(a) & Counter(b)).total(), len(b), len(a))["f1"])
+        said = guess or ""
+        row = {
+            "rouge_l": _overlap.rouge_l(_overlap.words(truth), _overlap.words(said)),
+            "token_f1": _overlap.bag_f1(_overlap.words(truth), _overlap.words(said)),
+            "clue_overlap": _overlap.bag_f1(_overlap.clues(truth), _overlap.clues(said)),
+        }
         if named := set(emotions(truth)):
-            guessed = set(emotions(guess or ""))
-            overlap.append(100 * len(named & guessed) / len(named | guessed))
+            guessed = set(emotions(said))
+            row["label_overlap"] = 100 * len(named & guessed) / len(named | guessed)
+        if petals := emotion_wheel.petals_in(truth):
+            found = emotion_wheel.petals_in(said)
+            row["wheel_overlap"] = 100 * len(petals & found) / len(petals | found)
+        rows.append(row)
+    return rows
+
+
+def score(gold: Sequence[str], pred: Sequence[str | None]) -> dict[str, Any]:
+    """Mean agreement of reasons in percent.
+
+    Returns:
+        n; rouge_l, F1 of the longest common word subsequence (Lin 2004); token_f1, F1 of the bags
+        of words; clue_overlap, the same F1 over content words alone (no function words, no stock
+        phrases, no emotion words), a lexical stand-in for EMER's judged clue overlap;
+        label_overlap, Jaccard index of the emotions mentioned, over the n_label samples whose
+        gold mentions one; wheel_overlap, the same over the petals of the emotion wheel, which
+        knows more words; unparseable.
+
+    Raises:
+        EmoVerseError: the lengths differ.
+    """
+    rows = sample_scores(gold, pred)
+    means = {
+        name: _mean([row[name] for row in rows if name in row])
+        for name in ("rouge_l", "token_f1", "clue_overlap", "label_overlap", "wheel_overlap")
+    }
     return {
-        "n": len(gold),
-        "rouge_l": _mean(rouge),
-        "token_f1": _mean(bags),
-        "label_overlap": _mean(overlap),
-        "n_label": len(overlap),
+        "n": len(rows),
+        **means,
+        "n_label": sum("label_overlap" in row for row in rows),
         "unparseable": sum(guess is None for guess in pred),
     }
-
-
-def _words(prose: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", prose.lower())
-
-
-def _common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    row = [0] * (len(b) + 1)
-    for word in a:
-        diagonal = 0
-        for column, other in enumerate(b, 1):
-            best = diagonal + 1 if word == other else max(row[column], row[column - 1])
-            diagonal, row[column] = row[column], best
-    return row[-1]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,0 +1,122 @@
+"""Every source of action units behind one function and one table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from emoverse.corpora.records import Problem
+from emoverse.errors import EmoVerseError
+from emoverse.faces import openface, openface_people, openface_program, peak, pyfeat, speaker, video
+from emoverse.faces.captions import Caption, Style, describe
+from emoverse.faces.records import AUFrame
+from emoverse.faces.track import analyse_faces
+
+SOURCES = ("mediapipe", "blendshapes", "openface", "pyfeat")
+Person = Literal["max", "speaker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A clip's action units, whatever measured them.
+
+    Attributes:
+        frames: every measured face.
+        people: number of persons.
+        picture: (width, height) in pixels that the boxes are measured in, None when unknown.
+        peak: by Eq 1 and 2; None without a face.
+        caption: Eq 3 at the peak.
+        warnings: plain sentences.
+    """
+
+    frames: tuple[AUFrame, ...]
+    people: int
+    picture: tuple[int, int] | None
+    peak: AUFrame | None
+    caption: Caption | None
+    warnings: tuple[str, ...]
+
+
+def measure(
+    clip: Path | str,
+    source: str = "mediapipe",
+    *,
+    emotion: str | None = None,
+    style: Style = "paper",
+    aus: Collection[str] | None = None,
+    person: Person = "max",
+    min_confidence: float = peak.MIN_CONFIDENCE,
+) -> Measurement:
+    """Measure a clip, or read OpenFace's CSV of one (`.csv` or `.txt`, whatever the source).
+
+    Args:
+        clip: a video, a still image, or OpenFace's output.
+        source: one of `SOURCES`.
+        emotion: the labelled emotion, for the caption (Eq 3).
+        style: of the caption.
+        aus: AU codes that Eq 1 sums; all by default.
+        person: `max`, the person with the highest peak (Eq 2), or `speaker`.
+        min_confidence: less certain faces cannot be the peak.
+
+    Raises:
+        EmoVerseError: the file or the source cannot be used.
+    """
+    if source not in SOURCES:
+        raise EmoVerseError(f"There is no AU source {source!r}; use {', '.join(SOURCES)}.")
+    describe({}, emotion, style=style)
+    problems: list[Problem] = []
+    picture: tuple[int, int] | None = None
+    if str(clip).lower().endswith((".csv", ".txt")):
+        rows = openface_people.by_boxes(openface.read(clip, problems=problems))
+    elif source == "openface":
+        rows = openface_program.measure(clip, problems=problems)
+        seen = analyse_faces(clip, max_fps=float("1e6"), refine=False)
+        info, image = seen.info, seen.peak_image
+        picture = info.width, info.height
+        if image is None:
+            rows = openface_people.by_boxes(rows)
+        else:
+            rows = openface_people.by_tracks(rows, seen.frames, info.width / image.shape[1])
+    elif source == "pyfeat":
+        info = video.probe(clip)
+        rows, picture = pyfeat.measure(clip, fps=info.fps), (info.width, info.height)
+    else:
+        return _mediapipe(clip, source, emotion, style, aus, person, min_confidence)
+    chosen = rows
+    if person == "speaker":
+        one = speaker.speaker(rows, min_confidence=min_confidence)
+        chosen = [row for row in rows if row.person == one]
+    highest = peak.peak(chosen, aus=aus, min_confidence=min_confidence)
+    return Measurement(
+        tuple(rows),
+        len({row.person for row in rows}),
+        picture,
+        highest,
+        describe(highest.intensities, emotion, style=style),
+        tuple(map(str, problems)),
+    )
+
+
+def _mediapipe(
+    clip: Path | str,
+    source: str,
+    emotion: str | None,
+    style: Style,
+    aus: Collection[str] | None,
+    person: Person,
+    min_confidence: float,
+) -> Measurement:
+    track = analyse_faces(
+        clip, source=source, aus=aus, person=person, min_confidence=min_confidence
+    )
+    image = track.peak_image
+    return Measurement(
+        track.frames,
+        track.people,
+        None if image is None else (image.shape[1], image.shape[0]),
+        track.peak,
+        describe(track.peak.intensities, emotion, style=style) if track.peak else None,
+        track.warnings,
+    )
