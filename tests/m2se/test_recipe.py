@@ -44,7 +44,44 @@ def test_a_shipped_recipe_loads_and_tells_what_every_key_does(path: Path) -> Non
         told.add(key[1])
         above = lines[number - 1].strip() if number else ""
         assert above.startswith("#") or " # " in line, f"{path.name}: {key[1]} has no comment"
-    assert {"model", "train", "stages", "rates"} <= told
+    assert {"stages", "rates"} <= told
+    assert "extends" in told or {"model", "train"} <= told
+
+
+def test_a_recipe_that_extends_another_holds_only_what_differs(small: Path, tmp_path: Path) -> None:
+    child = tmp_path / "sub" / "child.yaml"
+    child.parent.mkdir()
+    child.write_text("extends: ../small.yaml\nseed: 5\nlora: {r: 4}\n", encoding="utf-8")
+    recipe = load_recipe(child, ["lora.alpha=9"])
+    assert (recipe.seed, recipe.lora.r, recipe.lora.alpha) == (5, 4, 9)
+    assert recipe.stages == load_recipe(small).stages
+    (tmp_path / "stages.yaml").write_text(
+        "extends: small.yaml\nstages: [{name: only, rates: {er: 1}}]\n", encoding="utf-8"
+    )
+    assert [stage.name for stage in load_recipe(tmp_path / "stages.yaml").stages] == ["only"]
+
+
+def test_recipes_that_extend_each_other_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n", encoding="utf-8")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n", encoding="utf-8")
+    with pytest.raises(EmoVerseError, match="leads back to itself"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+def test_the_ablations_differ_from_the_full_recipe_where_they_say() -> None:
+    full = load_recipe(RECIPES / "compact.yaml")
+    for name in ("msa", "er", "ecpe"):
+        single = load_recipe(RECIPES / f"single-{name}.yaml")
+        assert [set(stage.rates) for stage in single.stages] == [{name}]
+        assert (single.lora, single.seed) == (full.lora, full.seed)
+    low, high = (load_recipe(RECIPES / f"fer-{rate}.yaml") for rate in ("low", "high"))
+    assert low.stages[0].rates["fer"] < 0.2 < 0.9 < high.stages[0].rates["fer"]
+    for other in (low, high):
+        assert other.stages[1] == full.stages[1]
+    for count in (1, 3, 4):
+        recipe = load_recipe(RECIPES / f"stage2-t{count}.yaml")
+        assert recipe.stages[0] == full.stages[0]
+        assert len(recipe.stages[1].rates) == count
 
 
 def test_there_are_recipes() -> None:
@@ -66,8 +103,9 @@ def test_a_recipe_goes_through_yaml_and_back(small: Path, tmp_path: Path) -> Non
     recipe = load_recipe(small, ["lora.targets=[q_proj]"])
     again = tmp_path / "again.yaml"
     plain = to_dict(recipe)
-    plain["stages"] = list(plain["stages"])
+    plain["stages"] = [stage | {"lora_targets": []} for stage in plain["stages"]]
     plain["lora"]["targets"] = list(plain["lora"]["targets"])
+    plain["trackers"] = list(plain["trackers"])
     again.write_text(yaml.safe_dump(plain), encoding="utf-8")
     assert load_recipe(again) == recipe
 
@@ -100,6 +138,15 @@ def test_overrides_reach_every_depth(small: Path) -> None:
         ("lora=8", "lora: expected `key: value` lines"),
         ("stages.0.rates=1", "rates: expected `task: rate` lines"),
         ("stages.0.rates.joy=1", "stage 'one' has joy: 1.0; use tasks msa, er, fer, eri, ecpe"),
+        ("rows=shared", "rows: 'shared'; use merged, packed, padded"),
+        ("projector=qformer", "projector: 'qformer'; use own, linear, mlp"),
+        ("trackers=[mlflow]", "trackers: 'mlflow'; use tensorboard"),
+        ("stages.0.schedule=step", "schedule: 'step'; use cosine, linear, constant"),
+        ("stages.0.lora_targets=[head]", "stage 'one' trains 'head', which is not among"),
+        ("stages.0.epochs=0", "stage 'one' needs epochs of 1 or more"),
+        ("stages.1.name=one", "stages need names, each its own"),
+        ("stages=[]", "stages need names, each its own"),
+        ("batch_tokens=0", "batch_tokens: 0; use 1 or more"),
         ("stages.0.rates.er=1.5", "stage 'one' has er: 1.5; .* rates from 0 to 1"),
     ],
 )

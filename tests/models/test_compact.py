@@ -10,7 +10,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.m2se.recipe import Lora
 from emoverse.models import compact
 from emoverse.models.prefix_tree import merge
-from emoverse.training import trainer
+from emoverse.training.optimiser import add_lora
 
 from .tiny import features, tiny_model
 
@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model folder as `emoverse train` writes it, of the tiny model."""
     monkeypatch.setattr(compact, "assemble", tiny_model)
     model = tiny_model()
-    trainer._add_lora(model, Lora(r=4, dropout=0.0))
+    add_lora(model, Lora(r=4, dropout=0.0))
     with torch.no_grad():
         rng = torch.Generator().manual_seed(3)
         for name, parameter in model.network.named_parameters():

@@ -17,17 +17,23 @@ from emoverse.errors import EmoVerseError
 from emoverse.m2se.recipe import Lora
 from emoverse.models import compact
 from emoverse.models.emoverse import EmoVerse
-from emoverse.training import trainer
+from emoverse.training import checkpoint, trainer, visual
+from emoverse.training.checkpoint import Place
+from emoverse.training.optimiser import Trained, add_lora, schedule
 from emoverse.training.rows import rows, sample_of
+from emoverse.training.step import batch_losses, train_step
+from emoverse.training.visual import Visual
 
 from ..models.tiny import tiny_model
+from .runs import whole_picture
 from .test_rows import records, samples
 
 RECIPE = """
 model: compact
 train: {train}
-valid: none.jsonl
+valid: {train}
 vit: {vit}
+visual_cache_gb: 0
 lora: {{r: 2, dropout: 0.2}}
 row_tokens: 200
 batch_tokens: 400
@@ -48,37 +54,47 @@ stages:
 """
 
 
-@pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def write_recipe(folder: Path) -> Path:
     """A recipe of a few steps for the tiny model, with pictures and a conversation."""
-    monkeypatch.setattr(compact, "assemble", tiny_model)
-    monkeypatch.setattr(compact, "load_vit", lambda model, path: None)
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
-        Image.fromarray(rng.integers(0, 255, (112, 112, 3), np.uint8)).save(tmp_path / name)
-    train = dump_records(tmp_path / "train.jsonl", records())
-    vit = tmp_path / "vit.safetensors"
+        Image.fromarray(rng.integers(0, 255, (112, 112, 3), np.uint8)).save(folder / name)
+    train = dump_records(folder / "train.jsonl", records())
+    vit = folder / "vit.safetensors"
     vit.write_bytes(b"weights")
-    path = tmp_path / "recipe.yaml"
+    path = folder / "recipe.yaml"
     path.write_text(RECIPE.format(train=train, vit=vit), encoding="utf-8")
     return path
 
 
-def _visual(model: EmoVerse) -> trainer.Visual:
-    tokens = torch.randn(2, model.image_tokens, 64, generator=torch.Generator().manual_seed(4))
-    return trainer.Visual(tokens, {"a.png": 0, "b.png": 1})
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(compact, "assemble", tiny_model)
+    monkeypatch.setattr(compact, "load_vit", lambda model, path: None)
+    monkeypatch.setattr(visual, "face_crop", whole_picture)
+    return write_recipe(tmp_path)
 
 
-def _trained(seed: int = 0) -> tuple[EmoVerse, trainer._Trained]:
+def _visual(model: EmoVerse) -> Visual:
+    size = model.image_tokens
+    tokens = torch.randn(2, size, 64, generator=torch.Generator().manual_seed(4))
+    return Visual(
+        {"a.png": 0, "b.png": 1},
+        np.array([0, size, 2 * size]),
+        lambda items: model.project(tokens[list(items)]),
+    )
+
+
+def _trained(seed: int = 0) -> tuple[EmoVerse, Trained]:
     model = tiny_model()
     torch.manual_seed(seed)
-    trainer._add_lora(model, Lora(r=2, dropout=0.0))
-    return model, trainer._Trained(model)
+    add_lora(model, Lora(r=2, dropout=0.0))
+    return model, Trained(model)
 
 
 def _stop_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
     """Interrupt training before the given optimiser step."""
-    step: Callable[..., Any] = trainer._step
+    step: Callable[..., Any] = trainer.train_step
     calls = iter(range(1000))
 
     def counted(*args: Any) -> Any:
@@ -86,7 +102,7 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
             raise KeyboardInterrupt
         return step(*args)
 
-    monkeypatch.setattr(trainer, "_step", counted)
+    monkeypatch.setattr(trainer, "train_step", counted)
 
 
 def _log(out: Path) -> list[dict[str, Any]]:
@@ -100,11 +116,11 @@ def _equal(first: Path, second: Path) -> bool:
 
 def test_merged_rows_have_the_losses_of_their_samples_alone() -> None:
     model = tiny_model()
-    visual, given = _visual(model), samples(model)
+    seen, given = _visual(model), samples(model)
     merged = rows(given, 10_000, random.Random(0))
     assert len(merged) < len(given)
     with torch.no_grad():
-        together = trainer.batch_losses(model, merged, visual)
+        together = batch_losses(model, merged, seen)
         place = 0
         for row in merged:
             for owner, sample in enumerate(row.samples):
@@ -113,7 +129,7 @@ def test_merged_rows_have_the_losses_of_their_samples_alone() -> None:
                     torch.from_numpy(row.owners == owner)
                 ]
                 torch.testing.assert_close(
-                    mine, trainer.batch_losses(model, [single], visual), atol=1e-4, rtol=1e-4
+                    mine, batch_losses(model, [single], seen), atol=1e-4, rtol=1e-4
                 )
             place += len(row.nodes)
         assert place == len(together)
@@ -131,7 +147,7 @@ def test_only_the_pictures_of_a_batch_are_projected(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(EmoVerse, "project", counted)
     by_id = {sample.record.id: sample for sample in samples(model)}
     for name in ("er2", "msa"):
-        trainer.batch_losses(model, rows([by_id[name]], 999, random.Random(0)), _visual(model))
+        batch_losses(model, rows([by_id[name]], 999, random.Random(0)), _visual(model))
     assert seen == [1]
 
 
@@ -140,11 +156,11 @@ def test_a_checkpoint_gives_weights_and_moments_back_to_the_bit(tmp_path: Path) 
     batch = rows(samples(model), 10_000, random.Random(0))
     for _ in range(2):
         state.set_rates(1e-2, 1e-2)
-        trainer._step(model, state, [batch], _visual(model))
-    state.save(tmp_path, (1, 7))
+        train_step(model, state, [batch], _visual(model))
+    checkpoint.save(tmp_path, state, Place(1, 7, 12.5), "steps")
     other_model, other = _trained(seed=1)
     assert not all(map(torch.equal, state.live, other.live))
-    assert other.restore(tmp_path) == (1, 7)
+    assert checkpoint.restore(tmp_path, other, "steps") == Place(1, 7, 12.5)
     for again in range(2):
         assert state.names == other.names
         for mine, theirs in ((state.live, other.live), (state.master, other.master)):
@@ -156,7 +172,7 @@ def test_a_checkpoint_gives_weights_and_moments_back_to_the_bit(tmp_path: Path) 
         if again == 0:
             for one, trained in ((model, state), (other_model, other)):
                 trained.set_rates(1e-2, 1e-2)
-                trainer._step(one, trained, [batch], _visual(one))
+                train_step(one, trained, [batch], _visual(one))
 
 
 def test_a_stage_leaves_what_it_freezes_as_it_was(recipe: Path, tmp_path: Path) -> None:
@@ -211,7 +227,7 @@ def test_training_lowers_the_loss_and_writes_what_analyze_takes(
     assert [head["stage"] for head in heads] == ["first", "second"]
     assert sum(sum(head["queries"].values()) for head in heads) == len(records())
     assert all(head["tokens"] <= head["tokens_unmerged"] for head in heads)
-    second = [np.mean(list(row["loss"].values())) for row in log if row.get("step")]
+    second = [np.mean(list(row["loss"].values())) for row in log if "loss" in row]
     assert np.mean(second[-3:]) < np.mean(second[:3])
 
 
@@ -225,7 +241,9 @@ def test_samples_that_are_too_long_are_left_out_and_counted(recipe: Path, tmp_pa
 
 def test_a_loss_that_is_not_a_number_stops_with_a_sentence(recipe: Path, tmp_path: Path) -> None:
     wild = ["stages.0.lora_lr=1e38", "stages.0.projector_lr=1e38", "save_minutes=10"]
-    with pytest.raises(EmoVerseError, match=r"Stage first, step \d+: the loss is not a number;"):
+    with pytest.raises(
+        EmoVerseError, match=r"Stage first, step \d+: the (valid )?loss is not a number;"
+    ):
         trainer.train(recipe, wild, out=tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
 
@@ -236,9 +254,9 @@ def test_resuming_without_a_checkpoint_is_told(recipe: Path, tmp_path: Path) -> 
 
 
 def test_the_rate_rises_then_falls_to_zero() -> None:
-    rates = [trainer._schedule(step, 100, 0.1) for step in range(100)]
+    rates = [schedule("cosine", step, 100, 0.1) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == 1
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert 0 <= rates[-1] < 0.001
-    assert trainer._schedule(0, 1, 0.05) == 1
+    assert schedule("cosine", 0, 1, 0.05) == 1

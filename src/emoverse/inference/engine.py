@@ -2,59 +2,46 @@
 
 from __future__ import annotations
 
-import io
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
-from emoverse.faces import FaceTrack, analyse_faces
+from emoverse.faces import analyse_faces
 from emoverse.faces.crop import crop
-from emoverse.faces.peak import score
 from emoverse.faces.pictures import face_crop
-from emoverse.files import read_json
-from emoverse.inference import causes
-from emoverse.inference.analysis import Analysis, Answer, AUCurve, Peak
+from emoverse.inference import causes, scoring
+from emoverse.inference.analysis import Analysis
 from emoverse.inference.generation import generate
-from emoverse.inference.scoring import Question, log_probabilities, normalised
+from emoverse.inference.interview import (
+    CLIP_TASKS,
+    Interview,
+    Prediction,
+    Question,
+    Watched,
+    check_tasks,
+    clip_interview,
+    dialogue_interview,
+    load_turns,
+)
+from emoverse.inference.scoring import log_probabilities, normalised
 from emoverse.models import compact, face_vit
 from emoverse.models.emoverse import EmoVerse
 from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
-from emoverse.tasks import ecpe, er, eri, fer, labels, msa
+from emoverse.tasks import ecpe, er, eri, fer, msa
 
-CLIP_TASKS = ("msa", "er", "fer", "eri")
+# Gets a place among the questions and the text so far; False ends the text.
+Told = Callable[[int, str], bool]
 _CHUNK = 32
 _MOST_TOKENS = {"fer": 48, "eri": 128}
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model said to a record.
-
-    Attributes:
-        id: the record's.
-        text: the answer as it would be written in an EMT file.
-        label: the parsed answer; pairs as [emotion index, emotion, cause index].
-        probabilities: over allowed labels (MSA, ER) or per cause index (ECPE).
-        media_missing: the record names media, and none of it could be used.
-        seconds: its share of the time of the batch it was answered in.
-    """
-
-    id: str
-    text: str
-    label: Any
-    probabilities: Mapping[str, float] = field(default_factory=dict)
-    media_missing: bool = False
-    seconds: float = 0.0
 
 
 class Engine:
@@ -103,60 +90,8 @@ class Engine:
         Raises:
             EmoVerseError: the clip cannot be read, or a task is unknown.
         """
-        if strange := set(tasks) - set(CLIP_TASKS):
-            raise EmoVerseError(
-                f"{min(strange)!r} cannot be asked of a clip; use {', '.join(CLIP_TASKS)}."
-            )
-        start = time.perf_counter()
-        text = " ".join(text.split()) or None if text else None
-        track = analyse_faces(clip)
-        watched = time.perf_counter()
-        warnings = list(track.warnings)
-        pictures = []
-        if track.peak_image is not None and track.peak_landmarks is not None:
-            pictures = [crop(track.peak_image, track.peak_landmarks)]
-        if not pictures and not text:
-            raise EmoVerseError(
-                f"{clip}: no face was found and no text was given, so there is nothing to read; "
-                "add what is said with --text."
-            )
-        if not text:
-            warnings.append("No text was given; the answers rest on the face alone.")
-        answers: dict[str, Answer] = {}
-        for task in (task for task in CLIP_TASKS if task in tasks):
-            if task == "fer" and not pictures:
-                continue
-            caption = answers["fer"].text if "fer" in answers else None
-            query = _clip_query(task, text, caption)
-            begun = time.perf_counter()
-            # Reasons were learnt from words and captions; the picture is in the caption.
-            shown = [] if task == "eri" else pictures
-            record = Record(query=query, response="", task=task, id=task)
-            found = self._ask(task, [record], [shown])[0]
-            answers[task] = Answer(
-                task=task,
-                query=query,
-                text=found.text,
-                label=found.label,
-                probabilities=found.probabilities,
-                seconds=time.perf_counter() - begun,
-            )
-        end = time.perf_counter()
-        return Analysis(
-            clip=str(clip),
-            model=self.name,
-            text=text,
-            duration=track.info.duration,
-            width=track.info.width,
-            height=track.info.height,
-            fps=track.info.fps,
-            people=track.people,
-            answers={task: answers[task] for task in tasks if task in answers},
-            peak=_peak(track),
-            curves=_curves(track),
-            warnings=tuple(warnings),
-            seconds={"faces": watched - start, "answers": end - watched, "total": end - start},
-        )
+        check_tasks(tasks)
+        return self.conduct(clip_interview(_watched(clip), text, tasks, self.name))
 
     def analyze_dialogue(self, dialogue: Path | str | Sequence[Mapping[str, Any]]) -> Analysis:
         """Read a conversation: emotions where they are not given, then who caused which.
@@ -169,62 +104,61 @@ class Engine:
         Raises:
             EmoVerseError: the file or a turn is malformed, or a clip cannot be read.
         """
-        start = time.perf_counter()
-        given, root, name = _turns(dialogue)
-        warnings: list[str] = []
-        known: list[ecpe.Turn] = []
-        shown: list[dict[str, Any]] = []
-        for number, turn in enumerate(given, 1):
-            speaker = str(turn.get("speaker") or "Someone")
-            said = " ".join(str(turn["text"]).split())
-            emotion = labels.emotion(str(turn["emotion"])) if turn.get("emotion") else None
-            row = {"index": number, "speaker": speaker, "text": said, "given": emotion is not None}
-            if emotion is None:
-                context = [(before.speaker, before.text) for before in known]
-                query = er.query(said, speaker=speaker, context=context)
-                pictures = []
-                if turn.get("clip"):
-                    track = analyse_faces(root / str(turn["clip"]))
-                    warnings += track.warnings
-                    if track.peak_image is not None and track.peak_landmarks is not None:
-                        pictures = [crop(track.peak_image, track.peak_landmarks)]
-                record = Record(query=query, response="", task="er", id=str(number))
-                found = self._ask("er", [record], [pictures])[0]
-                emotion = str(found.label)
-                row["probabilities"] = dict(found.probabilities)
-            known.append(ecpe.Turn(number, speaker, said, emotion))
-            shown.append(row | {"emotion": emotion})
-        labelled = time.perf_counter()
-        targets = [turn for turn in known if turn.emotion != "neutral"]
-        records = [
-            Record(
-                query=ecpe.query(known, turn.index), response="", task="ecpe", id=str(turn.index)
-            )
-            for turn in targets
-        ]
-        answers = self._ask("ecpe", records, [[] for _ in records]) if records else []
-        pairs = [tuple(pair) for found in answers for pair in found.label]
-        if not targets:
-            warnings.append("Every utterance is neutral, so there is no emotion to explain.")
-        end = time.perf_counter()
-        return Analysis(
-            clip=None if name is None else str(name),
-            model=self.name,
-            answers={
-                "ecpe": Answer(
-                    task="ecpe",
-                    query=records[-1].query if records else "",
-                    text=";".join(found.text for found in answers if found.text),
-                    label=pairs,
-                    seconds=end - labelled,
-                )
-            },
-            people=len({turn.speaker for turn in known}),
-            turns=tuple(shown),
-            pairs=tuple(pairs),
-            warnings=tuple(warnings),
-            seconds={"emotions": labelled - start, "causes": end - labelled, "total": end - start},
+        turns, root, name = load_turns(dialogue)
+        return self.conduct(
+            dialogue_interview(turns, lambda clip: _watched(root / clip), self.name, name)
         )
+
+    def conduct(self, interview: Interview) -> Analysis:
+        """Ask what an interview wants to know, until it is over.
+
+        Raises:
+            EmoVerseError: the interview refuses what it was given.
+        """
+        try:
+            questions = next(interview)
+            while True:
+                questions = interview.send(self.ask(questions))
+        except StopIteration as end:
+            analysis: Analysis = end.value
+            return analysis
+
+    def ask(self, questions: Sequence[Question], told: Told | None = None) -> list[Prediction]:
+        """Answer questions of any tasks; those of one task are answered together.
+
+        Args:
+            questions: what is asked, with the clips that are shown.
+            told: is called with a question's place and its free text (FER, ERI) so far, after
+                every new token; what it was told last may still be tidied in the prediction.
+                The text ends when it returns False.
+
+        Returns:
+            One prediction per question, in order.
+
+        Raises:
+            EmoVerseError: a query is not in its task's wording.
+        """
+        found: dict[int, Prediction] = {}
+        for task in dict.fromkeys(question.record.task for question in questions):
+            places = [n for n, question in enumerate(questions) if question.record.task == task]
+            start = time.perf_counter()
+
+            def heard(row: int, text: str, places: Sequence[int] = places) -> bool:
+                assert told is not None
+                return told(places[row], text)
+
+            answered = self._ask(
+                task,
+                [questions[n].record for n in places],
+                [_crops(questions[n].shown) for n in places],
+                heard if told else None,
+            )
+            share = (time.perf_counter() - start) / len(places)
+            found |= {
+                n: replace(prediction, seconds=share)
+                for n, prediction in zip(places, answered, strict=True)
+            }
+        return [found[n] for n in range(len(questions))]
 
     def _answered(
         self, task: str, records: Sequence[Record], media_root: Path | None
@@ -238,17 +172,14 @@ class Engine:
         answered = self._ask(task, records, pictures)
         share = (time.perf_counter() - start) / len(records)
         for prediction, lacking in zip(answered, missing, strict=True):
-            yield Prediction(
-                id=prediction.id,
-                text=prediction.text,
-                label=prediction.label,
-                probabilities=prediction.probabilities,
-                media_missing=lacking,
-                seconds=share,
-            )
+            yield replace(prediction, media_missing=lacking, seconds=share)
 
     def _ask(
-        self, task: str, records: Sequence[Record], pictures: Sequence[Sequence[np.ndarray]]
+        self,
+        task: str,
+        records: Sequence[Record],
+        pictures: Sequence[Sequence[np.ndarray]],
+        told: Told | None = None,
     ) -> list[Prediction]:
         features, ids = self._features(pictures)
         prompts = [
@@ -259,7 +190,7 @@ class Engine:
             return self._labelled(task, records, prompts, features)
         if task == "ecpe":
             return self._caused(records, prompts, features)
-        return self._written(task, records, prompts, features)
+        return self._written(task, records, prompts, features, told)
 
     def _labelled(
         self,
@@ -329,10 +260,16 @@ class Engine:
         records: Sequence[Record],
         prompts: Sequence[list[int]],
         features: torch.Tensor | None,
+        told: Told | None,
     ) -> list[Prediction]:
         """FER and ERI: greedy text."""
-        predictions = []
+        predictions: list[Prediction] = []
         for start in range(0, len(records), 16):
+            # Bound now: the loop goes on while nothing listens any more.
+            def heard(row: int, tokens: Sequence[int], first: int = start) -> bool:
+                assert told is not None
+                return told(first + row, str(self.model.tokenizer.decode(list(tokens))).strip())
+
             written = generate(
                 self.model,
                 prompts[start : start + 16],
@@ -340,6 +277,7 @@ class Engine:
                 end=self._end,
                 most=_MOST_TOKENS[task],
                 ban_repeats=8 if task == "eri" else 0,
+                told=heard if told else None,
             )
             for record, tokens in zip(records[start : start + 16], written, strict=True):
                 text = str(self.model.tokenizer.decode(tokens)).strip()
@@ -351,13 +289,13 @@ class Engine:
                     predictions.append(Prediction(record.id, text, eri.parse(text)))
         return predictions
 
-    def _question(self, prompt: list[int], answers: Sequence[str]) -> Question:
+    def _question(self, prompt: list[int], answers: Sequence[str]) -> scoring.Question:
         tokens = [answer_tokens(self.model.tokenizer, answer) for answer in answers]
         scored = [
             [place for place, forced in enumerate(dictated(self.model.tokenizer, t)) if not forced]
             for t in tokens
         ]
-        return Question(prompt, tokens, scored)
+        return scoring.Question(prompt, tokens, scored)
 
     def _features(
         self, pictures: Sequence[Sequence[np.ndarray]]
@@ -398,14 +336,6 @@ def load_model(model: str = "compact") -> Engine:
     return Engine(compact.load(folder))
 
 
-def _clip_query(task: str, text: str | None, caption: str | None) -> str:
-    if task == "msa":
-        return msa.query(text)
-    if task == "er":
-        return er.query(text)
-    return fer.query() if task == "fer" else eri.query(text, caption)
-
-
 def _pairs(target: ecpe.Turn, names: Sequence[int]) -> list[ecpe.Pair]:
     return [ecpe.Pair(target.index, target.emotion, index) for index in names]
 
@@ -419,67 +349,16 @@ def _picture(record: Record, path: str, media_root: Path | None) -> list[np.ndar
     return [] if found is None else [found]
 
 
-def _peak(track: FaceTrack) -> Peak | None:
-    if track.peak is None or track.peak_image is None or track.peak.box is None:
-        return None
-    buffer = io.BytesIO()
-    Image.fromarray(track.peak_image).save(buffer, "JPEG", quality=88)
-    return Peak(
-        frame=track.peak.frame,
-        timestamp=track.peak.timestamp,
-        person=track.peak.person,
-        score=score(track.peak),
-        box=track.peak.box,
-        intensities=dict(track.peak.intensities),
-        jpeg=buffer.getvalue(),
-    )
+def _watched(clip: Path | str) -> Watched:
+    start = time.perf_counter()
+    track = analyse_faces(clip)
+    return Watched(str(clip), track, seconds=time.perf_counter() - start)
 
 
-def _curves(track: FaceTrack) -> tuple[AUCurve, ...]:
-    return tuple(
-        AUCurve(
-            person=person,
-            timestamps=tuple(frame.timestamp for frame in frames),
-            scores=tuple(score(frame) for frame in frames),
-            intensities={
-                code: tuple(frame.intensities[code] for frame in frames)
-                for code in frames[0].intensities
-            },
-        )
-        for person, frames in track.curves.items()
-    )
-
-
-def _turns(
-    dialogue: Path | str | Sequence[Mapping[str, Any]],
-) -> tuple[list[Mapping[str, Any]], Path, Path | None]:
-    """The turns, the folder their clips are relative to, and the file they are from."""
-    if not isinstance(dialogue, (str, Path)):
-        given, root, name = list(dialogue), Path(), None
-    else:
-        name = Path(dialogue)
-        root = name.parent
-        content = read_json(name)
-        if isinstance(content, dict):
-            content = content.get("turns", content.get("conversation"))
-        if not isinstance(content, list):
-            raise EmoVerseError(
-                f"{name}: expected an object with `turns`, a list of "
-                '{"speaker": ..., "text": ...}; see the README.'
-            )
-        given = content
-    for number, turn in enumerate(given, 1):
-        place = f"{name or 'dialogue'}, turn {number}"
-        if not isinstance(turn, Mapping) or not isinstance(turn.get("text"), str):
-            raise EmoVerseError(f"{place}: a turn needs a text field `text`; add it.")
-        if turn.get("emotion") and labels.emotion(str(turn["emotion"])) is None:
-            raise EmoVerseError(
-                f"{place}: emotion {turn['emotion']!r} is unknown; use one of "
-                f"{', '.join(labels.EMOTIONS)}, or leave it out."
-            )
-    if not given:
-        raise EmoVerseError(f"{name or 'dialogue'}: it holds no turn.")
-    return given, root, name
+def _crops(shown: Watched | None) -> list[np.ndarray]:
+    if shown is None or shown.track.peak_image is None or shown.track.peak_landmarks is None:
+        return []
+    return [crop(shown.track.peak_image, shown.track.peak_landmarks)]
 
 
 def _phrases_once(text: str) -> str:

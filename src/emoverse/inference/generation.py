@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import DynamicCache
@@ -19,6 +19,7 @@ def generate(
     end: int,
     most: int,
     ban_repeats: int = 0,
+    told: Callable[[int, Sequence[int]], bool] | None = None,
 ) -> list[list[int]]:
     """Continue each prompt greedily.
 
@@ -29,6 +30,8 @@ def generate(
         end: the token that ends an answer.
         most: most new tokens.
         ban_repeats: when positive, no run of this many new tokens is written twice.
+        told: is called after every new token with the prompt's place and its new tokens so far;
+            when it returns False, that answer ends there.
 
     Returns:
         The new tokens of each prompt, without the end token.
@@ -71,6 +74,8 @@ def generate(
         open_rows &= chosen != end
         for row in torch.nonzero(open_rows).flatten().tolist():
             written[row].append(int(chosen[row]))
+            if told and not told(row, written[row]):
+                open_rows[row] = False
         if not bool(open_rows.any()):
             break
         embeddings = model.embed(chosen[:, None], None)

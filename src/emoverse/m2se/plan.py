@@ -11,9 +11,15 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from emoverse.emt.record import Record
-from emoverse.m2se.recipe import Stage
+from emoverse.emt.record import Record, load_records
+from emoverse.errors import EmoVerseError
+from emoverse.files import read_text, write_text
+from emoverse.m2se.recipe import Recipe, Stage
+from emoverse.tasks import TASKS
+
+PLAN = "plan.tsv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,10 @@ class StagePlan:
     def counts(self) -> dict[str, int]:
         """Records per task."""
         return dict(Counter(record.task for record in self.records))
+
+    def samples(self) -> int:
+        """How many different samples they are of."""
+        return len({sample_of(record) for record in self.records})
 
 
 def plan(records: Sequence[Record], stages: Sequence[Stage], seed: int) -> tuple[StagePlan, ...]:
@@ -42,7 +52,7 @@ def plan(records: Sequence[Record], stages: Sequence[Stage], seed: int) -> tuple
     """
     samples: dict[str, list[Record]] = {}
     for record in records:
-        samples.setdefault(str(record.meta.get("sample", record.id)), []).append(record)
+        samples.setdefault(sample_of(record), []).append(record)
     left = list(samples)
     plans = []
     for number, stage in enumerate(stages):
@@ -61,6 +71,96 @@ def plan(records: Sequence[Record], stages: Sequence[Stage], seed: int) -> tuple
         left = [name for name in left if name not in chosen]
         plans.append(StagePlan(stage, tuple(taken)))
     return tuple(plans)
+
+
+def planned(recipe: Recipe) -> tuple[StagePlan, ...]:
+    """The recipe's stages with their records, drawn by its seed or read from its plan file.
+
+    Raises:
+        EmoVerseError: the data or the plan file is malformed, or a stage has no records.
+    """
+    records = load_records(recipe.train)
+    if recipe.plan:
+        plans = read_plan(Path(recipe.plan), records, recipe.stages)
+    else:
+        plans = plan(records, recipe.stages, recipe.seed)
+    for stage_plan in plans:
+        if not stage_plan.records:
+            raise EmoVerseError(
+                f"Stage {stage_plan.stage.name!r} has nothing to learn: {recipe.train} holds no "
+                f"records left for {', '.join(stage_plan.stage.rates)}; mend rates or samples."
+            )
+    return plans
+
+
+def sample_of(record: Record) -> str:
+    """The sample a record is of: an utterance, a photo or a conversation."""
+    return str(record.meta.get("sample", record.id))
+
+
+def write_plan(path: Path, plans: Sequence[StagePlan], seed: int) -> Path:
+    """Write a plan as text: a line for each sample of each stage, with the tasks it is asked.
+
+    Columns, parted by tabs: stage, sample, tasks (parted by spaces). Lines starting with `#` say
+    how it was drawn. The same recipe, seed and data give the same bytes.
+    """
+    lines = [f"# M2SE plan, seed {seed}: stage, sample, tasks"]
+    for stage_plan in plans:
+        tasks: dict[str, list[str]] = {}
+        for record in stage_plan.records:
+            own = tasks.setdefault(sample_of(record), [])
+            if record.task not in own:
+                own.append(record.task)
+        for sample in sorted(tasks):
+            asked = " ".join(task for task in TASKS if task in tasks[sample])
+            lines.append(f"{stage_plan.stage.name}\t{sample}\t{asked}")
+    return write_text(path, "\n".join(lines) + "\n")
+
+
+def read_plan(
+    path: Path, records: Sequence[Record], stages: Sequence[Stage]
+) -> tuple[StagePlan, ...]:
+    """Read what `write_plan` wrote (or somebody edited); the records come in the data's order.
+
+    Raises:
+        EmoVerseError: a line is malformed, names an unknown stage, task or sample, or a sample is
+            asked in two stages; names the line.
+    """
+    known: dict[str, set[str]] = {}
+    for record in records:
+        known.setdefault(sample_of(record), set()).add(record.task)
+    homes: dict[str, str] = {}
+    asked: dict[tuple[str, str], set[str]] = {}
+    names = [stage.name for stage in stages]
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        place = f"{path}, line {number}"
+        parts = line.split("\t")
+        if len(parts) != 3:
+            raise EmoVerseError(f"{place}: expected stage, sample and tasks parted by tabs.")
+        stage, sample, tasks = parts[0], parts[1], set(parts[2].split())
+        if stage not in names:
+            raise EmoVerseError(
+                f"{place}: the recipe has no stage {stage!r}; use {', '.join(names)}."
+            )
+        if strange := tasks - known.get(sample, set()):
+            raise EmoVerseError(
+                f"{place}: the data has no {min(strange)} record of sample {sample!r}; draw the "
+                "plan again, or train on the data it was drawn from."
+            )
+        if homes.setdefault(sample, stage) != stage:
+            raise EmoVerseError(
+                f"{place}: sample {sample!r} is in stage {homes[sample]!r} already; keep one line."
+            )
+        asked.setdefault((stage, sample), set()).update(tasks)
+    return tuple(
+        StagePlan(
+            stage,
+            tuple(r for r in records if r.task in asked.get((stage.name, sample_of(r)), ())),
+        )
+        for stage in stages
+    )
 
 
 def _draw(seed: int, stage: int, sample: str, what: str) -> float:

@@ -52,7 +52,10 @@ class Stage:
         epochs: passes over the stage's queries.
         lora_lr: peak learning rate of the LoRA.
         projector_lr: peak learning rate of the projector; 0 freezes it.
-        warmup: share of the stage's steps with a rising rate; a cosine to zero follows.
+        vit_lr: peak learning rate of the visual encoder; 0, as in the paper, freezes it.
+        schedule: what follows the warm-up: `cosine` or `linear` to zero, or `constant`.
+        warmup: share of the stage's steps with a rising rate.
+        lora_targets: the adapted layers that are trained in this stage, () for all of them.
         first_layer: the LoRA of layers below it rests in this stage.
     """
 
@@ -62,7 +65,10 @@ class Stage:
     epochs: int = 2
     lora_lr: float = 1e-5
     projector_lr: float = 1e-5
+    vit_lr: float = 0.0
+    schedule: str = "cosine"
     warmup: float = 0.05
+    lora_targets: tuple[str, ...] = ()
     first_layer: int = 0
 
 
@@ -71,9 +77,12 @@ class Recipe:
     """Everything a training run depends on, beside the data itself.
 
     Attributes:
-        model: `compact`.
-        vit: the frozen ViT's weights; None takes the shipped ones.
-        train, valid: EMT records (`emoverse build`).
+        model: `compact`, or a folder or hub id of any image-text-to-text model of transformers.
+        vit: the compact model's frozen ViT weights; None takes the shipped ones.
+        projector: `own` keeps the model's; `linear` puts the paper's Eq 4 in its place; `mlp`
+            asks for a model that has such a projector of its own.
+        train, valid: EMT records (`emoverse build`); `valid` may be None.
+        plan: a plan file (`emoverse train --plan-only`) to use in place of drawing samples.
         seed: of sampling, order and initial weights.
         lora: what is adapted.
         stages: in order; a sample goes to one stage only.
@@ -81,25 +90,50 @@ class Recipe:
         batch_tokens: rows run side by side up to this many tokens.
         batch_samples: answers an optimiser step averages over, at least.
         max_length: longer samples are left out and counted.
+        rows: `merged` shares prefixes; `packed` lays samples side by side in a row without
+            sharing; `padded` gives each sample to the model's own forward pass, for models whose
+            attention takes no mask from outside.
+        frames: pictures taken from a clip, evenly spaced; the compact model takes the peak frame.
+        visual_cache_gb: bound of the visual tokens kept on disk; 0 runs the visual encoder anew.
+        valid_samples: most valid records a task is scored on after each epoch.
+        trackers: where curves go beside `log.jsonl`: tensorboard, wandb, trackio.
         save_minutes: minutes between checkpoints.
     """
 
     model: str
     train: str
-    valid: str
     stages: tuple[Stage, ...]
+    valid: str | None = None
+    plan: str | None = None
     vit: str | None = None
+    projector: str = "own"
     seed: int = 0
     lora: Lora = field(default_factory=Lora)
     row_tokens: int = 384
     batch_tokens: int = 1024
     batch_samples: int = 16
     max_length: int = 2048
+    rows: str = "merged"
+    frames: int = 8
+    visual_cache_gb: float = 20.0
+    valid_samples: int = 200
+    trackers: tuple[str, ...] = ("tensorboard",)
     save_minutes: float = 10.0
+
+
+CHOICES = {
+    "projector": ("own", "linear", "mlp"),
+    "rows": ("merged", "packed", "padded"),
+    "schedule": ("cosine", "linear", "constant"),
+    "trackers": ("tensorboard", "wandb", "trackio"),
+}
 
 
 def load_recipe(path: Path | str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     """Read a recipe and apply `key=value` overrides.
+
+    A recipe may name another by `extends: FILE` (relative to itself): it then holds only the keys
+    in which it differs. Sections such as `lora` are joined key by key; `stages` are replaced.
 
     Args:
         path: YAML file.
@@ -109,10 +143,7 @@ def load_recipe(path: Path | str, overrides: tuple[str, ...] | list[str] = ()) -
         EmoVerseError: the file is not YAML, a key is unknown or missing, a value has the wrong
             type, or a stage names an unknown task; names the key.
     """
-    try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise EmoVerseError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    content = _content(Path(path))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -125,19 +156,71 @@ def load_recipe(path: Path | str, overrides: tuple[str, ...] | list[str] = ()) -
             ) from None
         _set(content, key, read, f"{path}")
     recipe: Recipe = _build(Recipe, content, str(path))
-    for stage in recipe.stages:
-        for task, rate in stage.rates.items():
-            if task not in TASKS or not 0 <= rate <= 1:
-                raise EmoVerseError(
-                    f"{path}: stage {stage.name!r} has {task}: {rate}; use tasks "
-                    f"{', '.join(TASKS)} with rates from 0 to 1."
-                )
+    _check(recipe, str(path))
     return recipe
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, for logs and manifests."""
     return asdict(recipe)
+
+
+def _content(path: Path, above: tuple[Path, ...] = ()) -> Any:
+    """A recipe file's keys, those of the recipe it extends included."""
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise EmoVerseError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(content, dict) or "extends" not in content:
+        return content
+    base = path.parent / str(content.pop("extends"))
+    if base in above or base == path:
+        raise EmoVerseError(f"{path}: `extends: {base.name}` leads back to itself; remove it.")
+    return _joined(_content(base, (*above, path)), content)
+
+
+def _joined(base: Any, changes: dict[str, Any]) -> Any:
+    if not isinstance(base, dict):
+        return changes
+    joined = dict(base)
+    for key, value in changes.items():
+        old = joined.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        joined[key] = _joined(old, value) if both else value
+    return joined
+
+
+def _check(recipe: Recipe, place: str) -> None:
+    for stage in recipe.stages:
+        for task, rate in stage.rates.items():
+            if task not in TASKS or not 0 <= rate <= 1:
+                raise EmoVerseError(
+                    f"{place}: stage {stage.name!r} has {task}: {rate}; use tasks "
+                    f"{', '.join(TASKS)} with rates from 0 to 1."
+                )
+        if strange := set(stage.lora_targets) - set(recipe.lora.targets):
+            raise EmoVerseError(
+                f"{place}: stage {stage.name!r} trains {min(strange)!r}, which is not among "
+                "lora.targets; add it there."
+            )
+    given = [("projector", recipe.projector), ("rows", recipe.rows)]
+    given += [("schedule", stage.schedule) for stage in recipe.stages]
+    given += [("trackers", tracker) for tracker in recipe.trackers]
+    for key, value in given:
+        if value not in CHOICES[key]:
+            raise EmoVerseError(f"{place}: {key}: {value!r}; use {', '.join(CHOICES[key])}.")
+    names = [stage.name for stage in recipe.stages]
+    if not names or len(set(names)) < len(names):
+        raise EmoVerseError(f"{place}: stages need names, each its own; mend `stages`.")
+    at_least_one = ("row_tokens", "batch_tokens", "batch_samples", "max_length", "frames")
+    for key in at_least_one:
+        if getattr(recipe, key) < 1:
+            raise EmoVerseError(f"{place}: {key}: {getattr(recipe, key)}; use 1 or more.")
+    for stage in recipe.stages:
+        if stage.epochs < 1 or not 0 <= stage.warmup <= 1:
+            raise EmoVerseError(
+                f"{place}: stage {stage.name!r} needs epochs of 1 or more and a warmup in 0..1."
+            )
 
 
 def _set(content: Any, key: str, value: Any, place: str) -> None:

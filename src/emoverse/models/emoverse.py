@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
-from emoverse.models.prefix_tree import PrefixTree
+from emoverse.models.prefix_tree import PrefixTree, side_by_side
 
-# Lengths are padded to a multiple of this: the matrix kernels of a CPU are compiled for each new
-# shape, which costs more than the padding.
-PADDING = 64
 IMAGE_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>")
 
 
@@ -102,16 +98,7 @@ class EmoVerse:
         Returns:
             (rows, longest, width) hidden states after the last norm.
         """
-        longest = max(len(tree.tokens) for tree in trees)
-        longest += -longest % PADDING
-        tokens = np.zeros((len(trees), longest), dtype=np.int64)
-        positions = np.zeros((len(trees), longest), dtype=np.int64)
-        visible = np.zeros((len(trees), longest, longest), dtype=bool)
-        visible[:, :, 0] = True  # padding rows must see something, or their softmax is NaN
-        for row, tree in enumerate(trees):
-            n = len(tree.tokens)
-            tokens[row, :n], positions[row, :n] = tree.tokens, tree.positions
-            visible[row, :n, :n] = tree.mask()
+        tokens, positions, visible = side_by_side(trees)
         device = self.network.lm_head.weight.device
         ids = torch.from_numpy(tokens).to(device)
         embeddings = self.embed(ids, features)

@@ -20,7 +20,8 @@ class PrefixTree:
 
     Attributes:
         tokens: (n,) token ids; negative ids -1 - k stand for row k of the visual features.
-        positions: (n,) depth of each node, 0 for roots.
+        positions: (n,) depth of each node, 0 for roots; (axes, n) for models that give a token
+            several positions.
         parents: (n,) index of the parent, -1 for roots.
         paths: one (len,) index array per sequence: its nodes from first token to last.
     """
@@ -70,6 +71,48 @@ def merge(sequences: Sequence[Sequence[int]]) -> PrefixTree:
         np.array(parents, dtype=np.int64),
         tuple(paths),
     )
+
+
+def pack(sequences: Sequence[Sequence[int]]) -> PrefixTree:
+    """Token sequences one after the other in one row, nothing shared (block-diagonal attention)."""
+    ends = np.cumsum([len(sequence) for sequence in sequences])
+    paths = tuple(
+        np.arange(end - len(sequence), end) for sequence, end in zip(sequences, ends, strict=True)
+    )
+    positions = np.concatenate([np.arange(len(sequence)) for sequence in sequences])
+    tokens = np.concatenate([np.array(sequence, dtype=np.int64) for sequence in sequences])
+    parents = np.arange(-1, len(tokens) - 1)
+    parents[positions == 0] = -1
+    return PrefixTree(tokens, positions, parents, paths)
+
+
+def side_by_side(
+    trees: Sequence[PrefixTree], multiple: int = 64
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Trees as the rows of one batch, padded to the longest.
+
+    Args:
+        trees: one row each.
+        multiple: lengths are padded to a multiple of this: the matrix kernels of a CPU are
+            compiled for each new shape, which costs more than the padding.
+
+    Returns:
+        Tokens (rows, longest); positions (rows, longest), or (axes, rows, longest) when a tree has
+        several axes; and what each place sees (rows, longest, longest). Padding sees the first
+        token, or its softmax would be NaN.
+    """
+    longest = max(len(tree.tokens) for tree in trees)
+    longest += -longest % multiple
+    axes = max(tree.positions.shape[0] if tree.positions.ndim == 2 else 0 for tree in trees)
+    tokens = np.zeros((len(trees), longest), dtype=np.int64)
+    positions = np.zeros((max(axes, 1), len(trees), longest), dtype=np.int64)
+    visible = np.zeros((len(trees), longest, longest), dtype=bool)
+    visible[:, :, 0] = True
+    for row, tree in enumerate(trees):
+        n = len(tree.tokens)
+        tokens[row, :n], positions[:, row, :n] = tree.tokens, tree.positions
+        visible[row, :n, :n] = tree.mask()
+    return tokens, positions if axes else positions[0], visible
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

@@ -8,14 +8,15 @@ prefix tree, so that shared tokens are run once; the losses are those of the sam
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from emoverse.emt.record import Record
-from emoverse.models.prefix_tree import PrefixTree, common_prefix, merge
+from emoverse.models.prefix_tree import PrefixTree, common_prefix, merge, pack
 from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
 
 
@@ -27,11 +28,13 @@ class Sample:
         record: where it comes from.
         tokens: prompt and answer, image features as negative ids.
         learnt: indices into `tokens` of the answer tokens that carry loss.
+        positions: (axes, len) of models that give a token several positions; None counts up.
     """
 
     record: Record
     tokens: list[int]
     learnt: list[int]
+    positions: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,18 +78,33 @@ def sample_of(
     return Sample(record, prompt + answer, learnt)
 
 
-def rows(samples: Sequence[Sample], row_tokens: int, rng: random.Random) -> list[Row]:
+def rows(
+    samples: Sequence[Sample], row_tokens: int, rng: random.Random, kind: str = "merged"
+) -> list[Row]:
     """Group samples into rows of at most `row_tokens` distinct tokens (one sample may be longer).
 
-    Samples of one dialogue stay together as far as they fit; the rest are shuffled, by task so
-    that they share as much as they can.
+    Samples of one dialogue, and the tasks of one clip, stay together as far as they fit; the rest
+    are shuffled, by task so that they share as much as they can.
+
+    Args:
+        samples: what is trained.
+        row_tokens: the limit.
+        rng: decides the order.
+        kind: `merged`, `packed` (nothing shared) or `padded` (a row for each sample).
     """
+    if kind != "merged":
+        order = list(samples)
+        rng.shuffle(order)
+        return _filled(order, row_tokens if kind == "packed" else 0, merged=False)
+    clips = Counter(sample.record.media for sample in samples if _is_long(sample))
     groups: dict[str, list[Sample]] = {}
     loose: dict[str, list[Sample]] = {}
     for sample in samples:
         dialogue = sample.record.meta.get("dialogue")
         if dialogue and sample.record.task in ("er", "ecpe"):
             groups.setdefault(f"{sample.record.task}/{dialogue}", []).append(sample)
+        elif clips[sample.record.media] > 1:
+            groups.setdefault("\0".join(sample.record.media), []).append(sample)
         else:
             loose.setdefault(sample.record.task, []).append(sample)
     found = []
@@ -113,26 +131,42 @@ def batches(found: Sequence[Row], batch_tokens: int, rng: random.Random) -> list
     return result
 
 
-def _filled(group: Sequence[Sample], limit: int) -> list[Row]:
+# A picture of a few tokens is not worth a row of its own: the compact model's has 9.
+_LONG_PICTURE = 32
+
+
+def _is_long(sample: Sample) -> bool:
+    return sum(token < 0 for token in sample.tokens) >= _LONG_PICTURE
+
+
+def _filled(group: Sequence[Sample], limit: int, *, merged: bool = True) -> list[Row]:
     result: list[Row] = []
     current: list[Sample] = []
     size = 0
     for sample in group:
-        new = len(sample.tokens) - (
-            common_prefix(current[-1].tokens, sample.tokens) if current else 0
-        )
+        new = len(sample.tokens)
+        if current and merged:
+            new -= common_prefix(current[-1].tokens, sample.tokens)
         if current and size + new > limit:
-            result.append(_row(current))
+            result.append(row_of(current, merged))
             current, size, new = [], 0, len(sample.tokens)
         current.append(sample)
         size += new
     if current:
-        result.append(_row(current))
+        result.append(row_of(current, merged))
     return result
 
 
-def _row(samples: Sequence[Sample]) -> Row:
-    tree = merge([sample.tokens for sample in samples])
+def row_of(samples: Sequence[Sample], merged: bool = True) -> Row:
+    """Samples as one row; without `merged`, side by side and sharing nothing."""
+    tree = (merge if merged else pack)([sample.tokens for sample in samples])
+    axes = [len(sample.positions) for sample in samples if sample.positions is not None]
+    if axes:
+        positions = np.tile(tree.positions, (axes[0], 1))
+        for sample, path in zip(samples, tree.paths, strict=True):
+            if sample.positions is not None:
+                positions[:, path] = sample.positions
+        tree = replace(tree, positions=positions)
     nodes, targets, weights, owners = [], [], [], []
     for owner, (sample, path) in enumerate(zip(samples, tree.paths, strict=True)):
         for place in sample.learnt:

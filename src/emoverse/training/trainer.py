@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
-import re
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
-from safetensors.torch import save as serialize
-from torch.nn import functional
 
 from emoverse.emt.record import Record, load_records
 from emoverse.errors import EmoVerseError
-from emoverse.faces.pictures import face_crop
-from emoverse.files import read_json, write_bytes, write_json
-from emoverse.m2se.plan import StagePlan, plan
-from emoverse.m2se.recipe import Lora, Recipe, Stage, load_recipe, to_dict
-from emoverse.models import compact, face_vit
+from emoverse.files import write_bytes, write_json
+from emoverse.m2se.plan import PLAN, StagePlan, planned, write_plan
+from emoverse.m2se.recipe import Recipe, Stage, load_recipe, to_dict
+from emoverse.models import any_mllm, compact
+from emoverse.models.any_mllm import Mllm
 from emoverse.models.emoverse import EmoVerse
-from emoverse.training.rows import Row, Sample, batches, rows, sample_of
+from emoverse.training import checkpoint, logbook
+from emoverse.training.checkpoint import Place
+from emoverse.training.distributed import Crew, join, shard, wait
+from emoverse.training.folder import save_model
+from emoverse.training.optimiser import Trained, add_lora, schedule, unfreeze_parts
+from emoverse.training.report import write_report
+from emoverse.training.rows import Row, Sample, batches, rows
+from emoverse.training.step import Padded, batch_hits, batch_losses, check_rows, train_step
+from emoverse.training.stopping import Stopped, memory, signals
+from emoverse.training.validation import chosen, mean_score, valid_scores
+from emoverse.training.visual import Visual, tokenised, watch
+from emoverse.training.visual_cache import open_cache
+
+__all__ = ["batch_losses", "train"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Visual:
-    """Visual tokens of every picture, computed once: the ViT is frozen.
+class Run:
+    """Everything the stages share.
 
     Attributes:
-        tokens: (pictures, image_tokens, width) before the projector.
-        index: media path to the picture's row.
+        recipe: what to do.
+        out: where it goes.
+        crew: the processes that do it.
+        model: what is trained.
+        state: its trained parameters.
+        visual: what its samples show.
+        valid: records scored after each epoch.
+        padded: set when rows go through the model's own forward pass.
+        book: what is told; None in processes that do not lead.
+        steps: fingerprint of the steps, for checkpoints.
+        asked: signals received.
     """
 
-    tokens: torch.Tensor
-    index: dict[str, int]
-
-    def ids(self, image_tokens: int) -> dict[str, list[int]]:
-        """Per media path the negative token ids of its features (`PrefixTree.tokens`)."""
-        return {
-            path: [-1 - (row * image_tokens + k) for k in range(image_tokens)]
-            for path, row in self.index.items()
-        }
+    recipe: Recipe
+    out: Path
+    crew: Crew
+    model: EmoVerse | Mllm
+    state: Trained
+    visual: Visual
+    valid: tuple[Record, ...]
+    padded: Padded | None
+    book: logbook.Logbook | None
+    steps: str
+    asked: list[int]
 
 
 def train(
@@ -62,287 +79,296 @@ def train(
     Args:
         recipe_path: YAML recipe.
         overrides: `key=value` settings on top.
-        out: where weights, `log.jsonl` and checkpoints go; `runs/<recipe name>` by default.
+        out: where weights, plan, `log.jsonl`, report and checkpoints go; `runs/<recipe name>` by
+            default.
         resume: go on from the last checkpoint in `out`.
 
     Raises:
-        EmoVerseError: recipe or data are malformed, or the loss is not a number.
+        EmoVerseError: recipe or data are malformed, the loss is not a number, or memory or disk
+            are full.
+        Stopped: SIGINT or SIGTERM came; the run has saved.
     """
     recipe = load_recipe(recipe_path, list(overrides))
     out = out or Path("runs") / Path(recipe_path).stem
-    out.mkdir(parents=True, exist_ok=True)
+    crew = join()
     torch.manual_seed(recipe.seed)
-    model = compact.assemble()
-    vit = Path(recipe.vit) if recipe.vit else compact.SHIPPED / "face_vit.safetensors"
-    compact.load_vit(model, vit)
-    write_bytes(out / "face_vit.safetensors", vit.read_bytes())
-    _add_lora(model, recipe.lora)
-    records = load_records(recipe.train)
-    write_json(out / "recipe.json", to_dict(recipe))
-    plans = plan(records, recipe.stages, recipe.seed)
-    visual = _see(model, [r for p in plans for r in p.records], Path(recipe.train).parent)
-    state = _Trained(model)
-    done = state.restore(out) if resume else (0, 0)
-    with open(out / "log.jsonl", "a" if resume else "w", encoding="utf-8") as log:
+    plans = planned(recipe)
+    records = [record for stage_plan in plans for record in stage_plan.records]
+    tasks = sorted({task for stage in recipe.stages for task in stage.rates})
+    valid = chosen(load_records(recipe.valid), tasks, recipe.valid_samples) if recipe.valid else []
+    if crew.leads:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "recipe.json", to_dict(recipe))
+        write_plan(out / PLAN, plans, recipe.seed)
+    model = open_model(recipe, out, crew)
+    root = Path(recipe.train).parent
+    visual = _watched(model, recipe, records, valid, root, crew)
+    if isinstance(model, Mllm) and recipe.rows != "padded":
+        first = [tokenised(model, record, visual) for record in records[:64]]
+        check_rows(model, first, visual, Padded(root, recipe.frames))
+    state = Trained(model)
+    shard(model, crew)
+    steps = checkpoint.fingerprint(recipe, plans)
+    place = checkpoint.restore(out, state, steps) if resume else Place()
+    if resume and crew.leads:
+        names = [stage.name for stage in recipe.stages]
+        checkpoint.rewind_log(out / logbook.FILE, names, place)
+    padded = Padded(root, recipe.frames) if recipe.rows == "padded" else None
+    settings = to_dict(recipe)
+    with (
+        signals() as asked,
+        logbook.open_logbook(
+            out, recipe.trackers, settings, again=resume, leads=crew.leads
+        ) as book,
+    ):
+        run = Run(recipe, out, crew, model, state, visual, tuple(valid), padded, book, steps, asked)
+        done = 0
         for number, stage_plan in enumerate(plans):
-            if number >= done[0]:
-                first = done[1] if number == done[0] else 0
-                _train_stage(model, state, recipe, stage_plan, number, first, visual, out, log)
-    compact.save(model, out)
+            place, done = _train_stage(run, stage_plan, number, place, done)
+    if crew.leads:
+        save_model(model, recipe, out)
+        write_report(out)
+    wait(crew)
     return out
 
 
-def _train_stage(
-    model: EmoVerse,
-    state: _Trained,
+def open_model(recipe: Recipe, out: Path, crew: Crew) -> EmoVerse | Mllm:
+    """The recipe's model, its LoRA new, everything frozen that no stage trains."""
+    projector = any(stage.projector_lr > 0 for stage in recipe.stages)
+    vit = any(stage.vit_lr > 0 for stage in recipe.stages)
+    model: EmoVerse | Mllm
+    if recipe.model == "compact":
+        if vit or recipe.rows == "padded" or recipe.projector != "own":
+            raise EmoVerseError(
+                "The compact model has a linear projector, rows that share prefixes and a ViT "
+                "trained beforehand; leave projector, rows and vit_lr out of its recipe."
+            )
+        model = compact.assemble()
+        weights = Path(recipe.vit) if recipe.vit else compact.SHIPPED / "face_vit.safetensors"
+        compact.load_vit(model, weights)
+        if crew.leads:
+            write_bytes(out / "face_vit.safetensors", weights.read_bytes())
+        add_lora(model, recipe.lora)
+    else:
+        if vit and recipe.visual_cache_gb > 0 and recipe.rows != "padded":
+            raise EmoVerseError(
+                "A visual encoder that is trained cannot be kept on disk; set visual_cache_gb: 0."
+            )
+        if recipe.projector == "linear" and not projector:
+            raise EmoVerseError("projector: linear is new; give a stage a projector_lr above 0.")
+        kept = projector and recipe.visual_cache_gb > 0 and recipe.rows != "padded"
+        model = any_mllm.load(recipe.model, projector=recipe.projector, before_projector=kept)
+        add_lora(model, recipe.lora)
+        unfreeze_parts(model, projector=projector, vit=vit)
+    torch.nn.Module.to(model.network, crew.device)
+    return model
+
+
+def _watched(
+    model: EmoVerse | Mllm,
     recipe: Recipe,
-    stage_plan: StagePlan,
-    number: int,
-    first: int,
-    visual: Visual,
-    out: Path,
-    log: Any,
-) -> None:
-    stage = stage_plan.stage
-    features = visual.ids(model.image_tokens)
-    samples = [sample_of(record, model.tokenizer, features) for record in stage_plan.records]
+    records: Sequence[Record],
+    valid: Sequence[Record],
+    root: Path,
+    crew: Crew,
+) -> Visual:
+    """Look at all media; the leader goes first and fills the cache for the others."""
+    # Rows by the model's own forward pass look at pictures in every step.
+    cache = open_cache(recipe.visual_cache_gb if recipe.rows != "padded" else 0)
+    valid_root = Path(recipe.valid).parent if recipe.valid else root
+    if valid and valid_root.resolve() != root.resolve():
+        raise EmoVerseError(
+            f"{recipe.valid} and {recipe.train} must lie in one folder, which media are relative "
+            "to; move one of them."
+        )
+    if not crew.leads:
+        wait(crew)
+    progress = logbook.waiting("Looking at pictures") if crew.leads else None
+    visual = watch(model, [*records, *valid], root, cache, recipe.frames, progress)
+    if crew.leads:
+        wait(crew)
+    return visual
+
+
+def _train_stage(
+    run: Run, stage_plan: StagePlan, number: int, place: Place, done: int
+) -> tuple[Place, int]:
+    """Train one stage from `place` on; returns the place after it and the steps so far."""
+    recipe, stage = run.recipe, stage_plan.stage
+    samples = [tokenised(run.model, record, run.visual) for record in stage_plan.records]
     fitting = [sample for sample in samples if len(sample.tokens) <= recipe.max_length]
-    steps = list(_steps(fitting, recipe, stage, number))
-    total = sum(len(row.tree.tokens) for step in steps for batch in step for row in batch)
-    flat = sum(len(sample.tokens) for sample in fitting) * stage.epochs
-    head = {
-        "stage": stage.name,
-        "queries": stage_plan.counts(),
-        "too_long": len(samples) - len(fitting),
-        "steps": len(steps),
-        "tokens": total,
-        "tokens_unmerged": flat,
-    }
-    _tell(log, head)
+    steps, ends = stage_steps(fitting, recipe, stage, number)
+    if number < place.stage:
+        return place, done + len(steps)
+    first = place.step if number == place.stage else 0
+    if first == 0:
+        _tell(run, _head(run, stage_plan, samples, fitting, steps))
     start = last_save = time.time()
     seen = 0
-    state.unfreeze(stage)
-    for step, step_batches in enumerate(steps):
-        if step < first:
-            continue
-        factor = _schedule(step, len(steps), stage.warmup)
-        state.set_rates(stage.lora_lr * factor, stage.projector_lr * factor)
+    run.state.unfreeze(stage)
+    for step in range(first, len(steps)):
+        factor = schedule(stage.schedule, step, len(steps), stage.warmup)
+        rates = (stage.lora_lr * factor, stage.projector_lr * factor, stage.vit_lr * factor)
+        run.state.set_rates(*rates)
         # Dropout of this step, the same whether or not the run was interrupted before it.
-        torch.manual_seed(random.Random(f"{recipe.seed}/{number}/dropout/{step}").getrandbits(63))
-        losses = _step(model, state, step_batches, visual)
-        seen += sum(len(row.tree.tokens) for batch in step_batches for row in batch)
+        seed = f"{recipe.seed}/{number}/dropout/{step}"
+        torch.manual_seed(random.Random(seed).getrandbits(63) + run.crew.rank)
+        where = f"Stage {stage.name}, step {step + 1}"
+        with memory(where, f"batch_tokens: {recipe.batch_tokens}"):
+            losses, norm = train_step(
+                run.model, run.state, steps[step], run.visual, run.crew, run.padded
+            )
         if not all(math.isfinite(loss) for values in losses.values() for loss in values):
-            raise EmoVerseError(
-                f"Stage {stage.name}, step {step}: the loss is not a number; lower lora_lr and "
-                "resume from the last checkpoint with --resume."
-            )
+            raise _no_number(stage.name, step + 1, "loss")
+        seen += sum(len(row.tree.tokens) for batch in steps[step] for row in batch)
         spent = time.time() - start
-        row = {
-            "stage": stage.name,
-            "step": step + 1,
-            "of": len(steps),
-            "loss": {task: float(np.mean(values)) for task, values in losses.items()},
-            "lr": stage.lora_lr * factor,
-            "tokens_per_s": round(seen / spent, 1),
-            "minutes_left": round(spent / (step + 1 - first) * (len(steps) - step - 1) / 60, 1),
-        }
-        _tell(log, row, shown=step % 10 == 0)
-        if time.time() - last_save > recipe.save_minutes * 60:
-            state.save(out, (number, step + 1))
-            compact.save(model, out)
+        left = spent / (step + 1 - first) * (len(steps) - step - 1)
+        _tell(
+            run,
+            {
+                "stage": stage.name,
+                "step": step + 1,
+                "of": len(steps),
+                "total_step": done + step + 1,
+                "loss": {task: float(np.mean(losses[task])) for task in sorted(losses)},
+                "lr": rates[0],
+                "gradient_norm": norm,
+                "tokens_per_s": round(seen / spent, 1),
+                "minutes_left": round(left / 60, 1),
+            },
+        )
+        place = Place(number, step + 1, place.best)
+        if step + 1 in ends:
+            place = _scored(run, place, done)
+        late = time.time() - last_save > recipe.save_minutes * 60
+        stop = _stop(run)
+        if step + 1 == len(steps):
+            place = Place(number + 1, 0, place.best)
+        if late or stop or step + 1 in ends:
+            _save(run, place)
             last_save = time.time()
-    state.save(out, (number + 1, 0))
-    compact.save(model, out)
+        if stop:
+            raise Stopped(stop, f"after {where.lower()} in {run.out}; go on with --resume")
+    return place, done + len(steps)
 
 
-def _steps(
+def _no_number(stage: str, step: int, what: str) -> EmoVerseError:
+    return EmoVerseError(
+        f"Stage {stage}, step {step}: the {what} is not a number; lower lora_lr (it may change) "
+        "and go on from the last checkpoint with --resume."
+    )
+
+
+def stage_steps(
     samples: Sequence[Sample], recipe: Recipe, stage: Stage, number: int
-) -> Iterator[list[list[Row]]]:
-    """Optimiser steps of a stage: batches of rows that together hold enough answers."""
+) -> tuple[list[list[list[Row]]], set[int]]:
+    """Optimiser steps of a stage, each some batches of rows, and how many end each epoch.
+
+    They follow from the seed, the stage's number and the samples alone.
+    """
+    steps: list[list[list[Row]]] = []
+    ends = set()
     for epoch in range(stage.epochs):
-        rng = random.Random(f"{recipe.seed}/{number}/{epoch}")
-        step: list[list[Row]] = []
-        for batch in batches(rows(samples, recipe.row_tokens, rng), recipe.batch_tokens, rng):
-            step.append(batch)
-            if sum(len(row.samples) for part in step for row in part) >= recipe.batch_samples:
-                yield step
-                step = []
-        if step:
+        steps += _epoch_steps(samples, recipe, random.Random(f"{recipe.seed}/{number}/{epoch}"))
+        ends.add(len(steps))
+    return steps, ends
+
+
+def _epoch_steps(
+    samples: Sequence[Sample], recipe: Recipe, rng: random.Random
+) -> Iterator[list[list[Row]]]:
+    """Batches in groups that together hold enough answers."""
+    step: list[list[Row]] = []
+    found = rows(samples, recipe.row_tokens, rng, recipe.rows)
+    for batch in batches(found, recipe.batch_tokens, rng):
+        step.append(batch)
+        if sum(len(row.samples) for part in step for row in part) >= recipe.batch_samples:
             yield step
+            step = []
+    if step:
+        yield step
 
 
-def _step(
-    model: EmoVerse, state: _Trained, step: Sequence[Sequence[Row]], visual: Visual
-) -> dict[str, list[float]]:
-    """One optimiser step; returns each sample's mean answer loss, by task."""
-    weight = sum(float(row.weights.sum()) for batch in step for row in batch)
-    losses: dict[str, list[float]] = defaultdict(list)
-    for batch in step:
-        token_losses = batch_losses(model, batch, visual)
-        weights = torch.from_numpy(np.concatenate([row.weights for row in batch]))
-        torch.autograd.backward(token_losses @ weights / weight)
-        place = 0
-        for row in batch:
-            values = token_losses[place : place + len(row.nodes)].detach().numpy()
-            for owner, sample in enumerate(row.samples):
-                losses[sample.record.task].append(float(values[row.owners == owner].mean()))
-            place += len(row.nodes)
-    state.step()
-    return losses
+def _head(
+    run: Run,
+    stage_plan: StagePlan,
+    samples: Sequence[Sample],
+    fitting: Sequence[Sample],
+    steps: Sequence[Sequence[Sequence[Row]]],
+) -> dict[str, Any]:
+    if not fitting:
+        raise EmoVerseError(
+            f"Stage {stage_plan.stage.name!r}: every sample is longer than max_length: "
+            f"{run.recipe.max_length} tokens; raise it."
+        )
+    shown = {path for record in stage_plan.records for path in record.media}
+    return {
+        "stage": stage_plan.stage.name,
+        "queries": stage_plan.counts(),
+        "too_long": len(samples) - len(fitting),
+        "without_picture": len(shown & set(run.visual.lost)),
+        "steps": len(steps),
+        "tokens": sum(len(row.tree.tokens) for step in steps for batch in step for row in batch),
+        "tokens_unmerged": sum(len(s.tokens) for s in fitting) * stage_plan.stage.epochs,
+        "processes": run.crew.size,
+    }
 
 
-def batch_losses(model: EmoVerse, batch: Sequence[Row], visual: Visual) -> torch.Tensor:
-    """Cross-entropy at the learnt tokens of a batch, rows one after the other.
-
-    Returns:
-        (k,) float32; logits are computed at these k places alone.
-    """
-    trees = [row.tree for row in batch]
-    features = None
-    used = sorted(
-        {
-            (-1 - int(t)) // model.image_tokens
-            for tree in trees
-            for t in tree.tokens[tree.tokens < 0]
-        }
+def _scored(run: Run, place: Place, done: int) -> Place:
+    """Score the valid split at an epoch's end; keep the model when it is the best so far."""
+    if not run.valid:
+        return place
+    recipe = run.recipe
+    run.model.network.train(False)
+    scores = valid_scores(
+        run.valid,
+        lambda record: tokenised(run.model, record, run.visual),
+        lambda batch: batch_hits(run.model, batch, run.visual, run.padded),
+        row_tokens=recipe.row_tokens,
+        batch_tokens=recipe.batch_tokens,
+        max_length=recipe.max_length,
+        kind=recipe.rows,
     )
-    if used:
-        # The projector runs on this batch's pictures only; ids are renumbered to match.
-        features = model.project(visual.tokens[used])
-        place = {picture: k for k, picture in enumerate(used)}
-        trees = [_renumbered(tree, place, model.image_tokens) for tree in trees]
-    hidden = model.hidden_states(trees, features)
-    wanted = torch.cat([hidden[row, torch.from_numpy(r.nodes)] for row, r in enumerate(batch)])
-    targets = torch.from_numpy(np.concatenate([row.targets for row in batch]))
-    logits = model.network.lm_head(wanted).float()
-    return functional.cross_entropy(logits, targets, reduction="none")
+    _train_mode(run.model)
+    if not scores:
+        return place
+    stage = recipe.stages[place.stage].name
+    if not all(math.isfinite(figures["loss"]) for figures in scores.values()):
+        raise _no_number(stage, place.step, "valid loss")
+    score = mean_score(scores)
+    better = place.best is None or score > place.best
+    total = done + place.step
+    row = {"stage": stage, "step": place.step, "total_step": total, "valid": scores}
+    _tell(run, row | {"mean": round(score, 4), "best": better})
+    if better and run.crew.leads:
+        save_model(run.model, recipe, run.out / "best")
+    return replace(place, best=score) if better else place
 
 
-def _renumbered(tree: Any, place: dict[int, int], size: int) -> Any:
-    tokens = tree.tokens.copy()
-    for node in np.flatnonzero(tokens < 0):
-        picture, k = divmod(-1 - int(tokens[node]), size)
-        tokens[node] = -1 - (place[picture] * size + k)
-    return type(tree)(tokens, tree.positions, tree.parents, tree.paths)
+def _train_mode(model: EmoVerse | Mllm) -> None:
+    """Dropout in the language model's LoRA alone; what is frozen stays in evaluation mode."""
+    place = model.language_name if isinstance(model, Mllm) else "language_model"
+    getattr(model.network.model, place).train()
 
 
-class _Trained:
-    """The trained parameters: bfloat16 in the model, float32 here, where AdamW works on them.
-
-    A bfloat16 weight has 8 bits, so small updates to it would be lost.
-    """
-
-    def __init__(self, model: EmoVerse) -> None:
-        named = [(n, p) for n, p in model.network.named_parameters() if p.requires_grad]
-        self.names = [name for name, _ in named]
-        self.live = [parameter for _, parameter in named]
-        self.master = [torch.nn.Parameter(p.detach().clone().float()) for p in self.live]
-        for parameter, name in zip(self.live, self.names, strict=True):
-            if "lora" in name:
-                parameter.data = parameter.data.to(torch.bfloat16)
-        groups: list[dict[str, Any]] = [{"params": []}, {"params": []}]
-        for name, parameter in zip(self.names, self.master, strict=True):
-            groups["lora" not in name]["params"].append(parameter)
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
-
-    def unfreeze(self, stage: Stage) -> None:
-        """Let exactly what the stage trains have gradients; the backward pass ends below it."""
-        for name, parameter in zip(self.names, self.live, strict=True):
-            layer = re.search(r"layers\.(\d+)\.", name)
-            trained = int(layer[1]) >= stage.first_layer if layer else stage.projector_lr > 0
-            parameter.requires_grad_(trained)
-
-    def set_rates(self, lora: float, projector: float) -> None:
-        """Learning rates of the coming step."""
-        for group, rate in zip(self.optimizer.param_groups, (lora, projector), strict=True):
-            group["lr"] = rate
-
-    def step(self) -> None:
-        """Clip to norm 1, update, copy back; a part without gradient stands still."""
-        for live, master in zip(self.live, self.master, strict=True):
-            master.grad = None if live.grad is None else live.grad.float()
-            live.grad = None
-        torch.nn.utils.clip_grad_norm_(self.master, 1.0)
-        self.optimizer.step()
-        with torch.no_grad():
-            for live, master in zip(self.live, self.master, strict=True):
-                live.copy_(master)
-
-    def save(self, out: Path, place: tuple[int, int]) -> None:
-        """Checkpoint: weights, AdamW's moments, and which stage and step come next."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.master):
-            raise EmoVerseError(
-                "The weights are no longer numbers; lower lora_lr and resume from the last "
-                "checkpoint with --resume."
-            )
-        tensors = {}
-        for name, parameter in zip(self.names, self.master, strict=True):
-            tensors[f"weight/{name}"] = parameter.detach()
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}/{name}"] = value
-        write_bytes(out / "checkpoint.safetensors", serialize(tensors))
-        write_json(out / "checkpoint.json", {"stage": place[0], "step": place[1]})
-
-    def restore(self, out: Path) -> tuple[int, int]:
-        """Load the checkpoint of `out`; returns the stage and step to go on with."""
-        if not (out / "checkpoint.json").is_file():
-            raise EmoVerseError(f"{out}: no checkpoint to resume from; start without --resume.")
-        place = read_json(out / "checkpoint.json")
-        tensors = load_file(out / "checkpoint.safetensors")
-        with torch.no_grad():
-            for name, live, master in zip(self.names, self.live, self.master, strict=True):
-                master.copy_(tensors[f"weight/{name}"])
-                live.copy_(master)
-                keys = ("step", "exp_avg", "exp_avg_sq")
-                if f"step/{name}" in tensors:
-                    self.optimizer.state[master] = {key: tensors[f"{key}/{name}"] for key in keys}
-        return place["stage"], place["step"]
+def _save(run: Run, place: Place) -> None:
+    if run.crew.leads:
+        checkpoint.save(run.out, run.state, place, run.steps)
+        save_model(run.model, run.recipe, run.out)
+        write_report(run.out)
+    wait(run.crew)
 
 
-def _add_lora(model: EmoVerse, lora: Lora) -> None:
-    """Wrap the language model with a new LoRA and make LoRA and projector trainable."""
-    language = model.network.model.language_model
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.targets),
-        layers_to_transform=list(range(lora.first_layer, language.config.num_hidden_layers)),
-        layers_pattern="layers",
-    )
-    model.network.model.language_model = get_peft_model(language, config)
-    model.network.model.language_model.train()
-    model.network.model.multi_modal_projector.requires_grad_(True)
+def _stop(run: Run) -> int:
+    """The signal that asks to stop, agreed on by all processes; 0 for none."""
+    asked = run.asked[0] if run.asked else 0
+    if run.crew.size > 1:
+        flag = torch.tensor([asked], device=run.crew.device)
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        asked = int(flag)
+    return asked
 
 
-def _see(model: EmoVerse, records: Sequence[Record], root: Path) -> Visual:
-    """Run the frozen ViT once over every picture that the plan uses.
-
-    Media that are missing or show no face are left out; their records train on text alone.
-    """
-    aligned = {path: bool(r.meta.get("aligned")) for r in records for path in r.media}
-    present = [path for path in sorted(aligned) if (root / path).is_file()]
-    tokens: list[torch.Tensor] = []
-    index: dict[str, int] = {}
-    for start in range(0, len(present), 64):
-        block = {p: face_crop(root / p, aligned=aligned[p]) for p in present[start : start + 64]}
-        found = {path: image for path, image in block.items() if image is not None}
-        if found:
-            pixels = face_vit.pixel_values(np.stack(list(found.values())))
-            tokens.append(model.visual_tokens(pixels).to(torch.bfloat16))
-            index |= {path: len(index) + place for place, path in enumerate(found)}
-    return Visual(torch.cat(tokens) if tokens else torch.zeros(0, model.image_tokens, 1), index)
-
-
-def _schedule(step: int, steps: int, warmup: float) -> float:
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def _tell(log: Any, row: dict[str, Any], shown: bool = True) -> None:
-    log.write(json.dumps(row) + "\n")
-    log.flush()
-    if shown:
-        print(json.dumps(row), flush=True)
+def _tell(run: Run, row: dict[str, Any]) -> None:
+    if run.book:
+        run.book.tell(row)

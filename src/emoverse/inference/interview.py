@@ -1,0 +1,307 @@
+"""What is asked about a clip or a conversation, and what the answers add up to.
+
+An interview is a generator: it yields the questions that can be asked now, is sent their answers
+in the same order, and returns the finished analysis. Whoever drives it decides how they are asked:
+the engine asks at once, the server mixes the questions of many interviews into one batch, and a
+model behind an endpoint gets them over the network.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from emoverse.emt.record import Record
+from emoverse.errors import EmoVerseError
+from emoverse.faces import FaceTrack
+from emoverse.faces.peak import score
+from emoverse.files import read_json
+from emoverse.inference.analysis import Analysis, Answer, AUCurve, Peak
+from emoverse.tasks import ecpe, er, eri, fer, labels, msa
+
+CLIP_TASKS = ("msa", "er", "fer", "eri")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model said to a record.
+
+    Attributes:
+        id: the record's.
+        text: the answer as it would be written in an EMT file.
+        label: the parsed answer; pairs as [emotion index, emotion, cause index].
+        probabilities: over allowed labels (MSA, ER) or per cause index (ECPE).
+        media_missing: the record names media, and none of it could be used.
+        seconds: its share of the time of the batch it was answered in.
+    """
+
+    id: str
+    text: str
+    label: Any
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    media_missing: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Watched:
+    """A clip whose faces are measured.
+
+    Attributes:
+        clip: its name, as reports show it.
+        track: its faces.
+        frames: JPEG pictures spread evenly over the clip, for models that see frames.
+        seconds: how long watching took.
+    """
+
+    clip: str
+    track: FaceTrack
+    frames: tuple[bytes, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def face(self) -> bool:
+        """Whether there is a face to show to the model."""
+        return self.track.peak_image is not None and self.track.peak_landmarks is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A record to be answered, and the clip that is shown with it.
+
+    Attributes:
+        record: its `task` and `query` count; its media are not looked at.
+        shown: None when the question rests on words alone.
+    """
+
+    record: Record
+    shown: Watched | None = None
+
+
+Interview = Generator[list[Question], list[Prediction], Analysis]
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Refuse what cannot be asked of a clip.
+
+    Raises:
+        EmoVerseError: a task is unknown, or is ECPE, which needs a conversation.
+    """
+    if strange := set(tasks) - set(CLIP_TASKS):
+        raise EmoVerseError(
+            f"{min(strange)!r} cannot be asked of a clip; use {', '.join(CLIP_TASKS)}."
+        )
+
+
+def clip_interview(
+    watched: Watched, text: str | None, tasks: Sequence[str], model: str
+) -> Interview:
+    """Ask `tasks` about one clip.
+
+    Args:
+        watched: the clip.
+        text: what is said in it; None when unknown.
+        tasks: among `CLIP_TASKS`.
+        model: name of the model that answers, for the analysis.
+
+    Raises:
+        EmoVerseError: a task cannot be asked, or there is neither a face nor a text to read.
+    """
+    check_tasks(tasks)
+    start = time.perf_counter()
+    track = watched.track
+    text = " ".join(text.split()) or None if text else None
+    if not watched.face and not text:
+        raise EmoVerseError(
+            f"{watched.clip}: no face was found and no text was given, so there is nothing to "
+            "read; add what is said with --text."
+        )
+    warnings = list(track.warnings)
+    if not text:
+        warnings.append("No text was given; the answers rest on the face alone.")
+    answers: dict[str, Answer] = {}
+    askable = [task for task in tasks if watched.face or task != "fer"]
+    # The reason rests on the caption, so it is asked when the others are answered.
+    for batch in ([t for t in CLIP_TASKS[:3] if t in askable], [t for t in askable if t == "eri"]):
+        if not batch:
+            continue
+        caption = answers["fer"].text if "fer" in answers else None
+        queries = [_clip_query(task, text, caption) for task in batch]
+        found = yield [
+            # Reasons were learnt from words and captions; the picture is in the caption.
+            Question(Record(query, "", task, id=task), None if task == "eri" else watched)
+            for task, query in zip(batch, queries, strict=True)
+        ]
+        for task, query, answer in zip(batch, queries, found, strict=True):
+            answers[task] = Answer(
+                task, query, answer.text, answer.label, answer.probabilities, answer.seconds
+            )
+    spent = time.perf_counter() - start
+    return Analysis(
+        clip=watched.clip,
+        model=model,
+        text=text,
+        duration=track.info.duration,
+        width=track.info.width,
+        height=track.info.height,
+        fps=track.info.fps,
+        people=track.people,
+        answers={task: answers[task] for task in tasks if task in answers},
+        peak=_peak(track),
+        curves=_curves(track),
+        warnings=tuple(warnings),
+        seconds={"faces": watched.seconds, "answers": spent, "total": watched.seconds + spent},
+    )
+
+
+def dialogue_interview(
+    turns: Sequence[Mapping[str, Any]],
+    watch: Callable[[str], Watched],
+    model: str,
+    name: str | None = None,
+) -> Interview:
+    """Ask for the emotions of a conversation that are not given, then who caused which.
+
+    Args:
+        turns: as `load_turns` returns them.
+        watch: measures a turn's `clip`.
+        model: name of the model that answers, for the analysis.
+        name: what the conversation is called, None when it has no file.
+
+    Raises:
+        EmoVerseError: a clip cannot be read.
+    """
+    start = time.perf_counter()
+    warnings: list[str] = []
+    known: list[ecpe.Turn] = []
+    shown: list[dict[str, Any]] = []
+    for number, turn in enumerate(turns, 1):
+        speaker = str(turn.get("speaker") or "Someone")
+        said = " ".join(str(turn["text"]).split())
+        emotion = labels.emotion(str(turn["emotion"])) if turn.get("emotion") else None
+        row = {"index": number, "speaker": speaker, "text": said, "given": emotion is not None}
+        if emotion is None:
+            context = [(before.speaker, before.text) for before in known]
+            query = er.query(said, speaker=speaker, context=context)
+            watched = watch(str(turn["clip"])) if turn.get("clip") else None
+            warnings += watched.track.warnings if watched else ()
+            (found,) = yield [Question(Record(query, "", "er", id=str(number)), watched)]
+            if found.label is None:
+                warnings.append(f"The emotion of utterance {number} was not told; neutral is used.")
+            emotion = str(found.label or "neutral")
+            row["probabilities"] = dict(found.probabilities)
+        known.append(ecpe.Turn(number, speaker, said, emotion))
+        shown.append(row | {"emotion": emotion})
+    labelled = time.perf_counter()
+    records = [
+        Record(ecpe.query(known, turn.index), "", "ecpe", id=str(turn.index))
+        for turn in known
+        if turn.emotion != "neutral"
+    ]
+    answers = (yield [Question(record) for record in records]) if records else []
+    pairs = tuple((int(e), str(emotion), int(c)) for a in answers for e, emotion, c in a.label)
+    if not records:
+        warnings.append("Every utterance is neutral, so there is no emotion to explain.")
+    end = time.perf_counter()
+    return Analysis(
+        clip=name,
+        model=model,
+        answers={
+            "ecpe": Answer(
+                task="ecpe",
+                query=records[-1].query if records else "",
+                text=";".join(found.text for found in answers if found.text),
+                label=list(pairs),
+                seconds=end - labelled,
+            )
+        },
+        people=len({turn.speaker for turn in known}),
+        turns=tuple(shown),
+        pairs=pairs,
+        warnings=tuple(warnings),
+        seconds={"emotions": labelled - start, "causes": end - labelled, "total": end - start},
+    )
+
+
+def load_turns(
+    dialogue: Path | str | Sequence[Mapping[str, Any]],
+) -> tuple[list[Mapping[str, Any]], Path, str | None]:
+    """Read a conversation, see `Engine.analyze_dialogue` for its forms.
+
+    Returns:
+        The turns, the folder that their clips are relative to, and the file they are from.
+
+    Raises:
+        EmoVerseError: the file or a turn is malformed, or there is no turn.
+    """
+    if not isinstance(dialogue, (str, Path)):
+        given, root, name = list(dialogue), Path(), None
+    else:
+        name = Path(dialogue)
+        root = name.parent
+        content = read_json(name)
+        if isinstance(content, dict):
+            content = content.get("turns", content.get("conversation"))
+        if not isinstance(content, list):
+            raise EmoVerseError(
+                f"{name}: expected an object with `turns`, a list of "
+                '{"speaker": ..., "text": ...}; see the README.'
+            )
+        given = content
+    for number, turn in enumerate(given, 1):
+        place = f"{name or 'dialogue'}, turn {number}"
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("text"), str):
+            raise EmoVerseError(f"{place}: a turn needs a text field `text`; add it.")
+        if turn.get("emotion") and labels.emotion(str(turn["emotion"])) is None:
+            raise EmoVerseError(
+                f"{place}: emotion {turn['emotion']!r} is unknown; use one of "
+                f"{', '.join(labels.EMOTIONS)}, or leave it out."
+            )
+    if not given:
+        raise EmoVerseError(f"{name or 'dialogue'}: it holds no turn.")
+    return given, root, None if name is None else str(name)
+
+
+def _clip_query(task: str, text: str | None, caption: str | None) -> str:
+    if task == "msa":
+        return msa.query(text)
+    if task == "er":
+        return er.query(text)
+    return fer.query() if task == "fer" else eri.query(text, caption)
+
+
+def _peak(track: FaceTrack) -> Peak | None:
+    if track.peak is None or track.peak_image is None or track.peak.box is None:
+        return None
+    buffer = io.BytesIO()
+    Image.fromarray(track.peak_image).save(buffer, "JPEG", quality=88)
+    return Peak(
+        frame=track.peak.frame,
+        timestamp=track.peak.timestamp,
+        person=track.peak.person,
+        score=score(track.peak),
+        box=track.peak.box,
+        intensities=dict(track.peak.intensities),
+        jpeg=buffer.getvalue(),
+    )
+
+
+def _curves(track: FaceTrack) -> tuple[AUCurve, ...]:
+    return tuple(
+        AUCurve(
+            person=person,
+            timestamps=tuple(frame.timestamp for frame in frames),
+            scores=tuple(score(frame) for frame in frames),
+            intensities={
+                code: tuple(frame.intensities[code] for frame in frames)
+                for code in frames[0].intensities
+            },
+        )
+        for person, frames in track.curves.items()
+    )

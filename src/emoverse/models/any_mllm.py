@@ -1,0 +1,221 @@
+"""Any image-text-to-text model of transformers, fed with rows that share prefixes.
+
+A processor turns pictures and a chat into text with placeholder tokens; its model puts the
+pictures' features in their place, gives the tokens positions (three a token in Qwen's models) and
+runs the language model. Here, and in `emoverse.models.processing`, the same steps are done one by
+one, so that pictures are looked at once, prompts that share a prefix are run once, and the losses
+are still those of the processor's own path (`tests/models/test_any_mllm.py` holds them to it family
+by family).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForImageTextToText,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as chatter
+
+from emoverse.errors import EmoVerseError
+from emoverse.models.emoverse import LinearProjector
+from emoverse.models.internvl2.processor import open_processor
+from emoverse.models.prefix_tree import PrefixTree, side_by_side
+
+_PROJECTORS = ("multi_modal_projector", "connector", "visual.merger")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mllm:
+    """A model with its processor.
+
+    Attributes:
+        name: how reports call it.
+        network: the model, its language model possibly wrapped by peft.
+        processor: the model's own.
+        before_projector: visual tokens are kept as they enter the projector, which can then be
+            trained; otherwise as they leave it.
+    """
+
+    name: str
+    network: Any
+    processor: Any
+    before_projector: bool = False
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The processor's tokenizer."""
+        tokenizer: PreTrainedTokenizerBase = self.processor.tokenizer
+        return tokenizer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision the language model runs in."""
+        dtype: torch.dtype = self.network.get_input_embeddings().weight.dtype
+        return dtype
+
+    @property
+    def language_name(self) -> str:
+        """Name of the language model among the network's parts."""
+        embeddings = self.network.get_input_embeddings()
+        for name, part in self.network.model.named_children():
+            if any(module is embeddings for module in part.modules()):
+                return str(name)
+        raise EmoVerseError(f"{self.name}: its language model was not found; use another model.")
+
+    def project(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Kept visual tokens to (m, columns) rows that negative ids point into."""
+        if not self.before_projector:
+            return tokens
+        projector = projector_of(self)
+        weight = next(projector.parameters())
+        rows: torch.Tensor = projector(tokens.to(weight.dtype)).flatten(0, 1)
+        return rows
+
+    def hidden_states(
+        self, trees: Sequence[PrefixTree], features: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Run prefix trees side by side, as `EmoVerse.hidden_states` does.
+
+        Args:
+            trees: one row each, padded to the longest.
+            features: (m, columns) rows that negative ids point into: the features that take the
+                place of placeholders, then those that join inner layers (DeepStack).
+
+        Returns:
+            (rows, longest, width) hidden states after the last norm.
+        """
+        embedding = self.network.get_input_embeddings()
+        device = embedding.weight.device
+        tokens, positions, visible = side_by_side(trees)
+        ids = torch.from_numpy(tokens).to(device)
+        embeddings: torch.Tensor = embedding(ids.clamp(min=0))
+        width, seen, deep = embeddings.shape[-1], ids < 0, {}
+        if features is not None and bool(seen.any()):
+            rows = features[-1 - ids[seen]].to(embeddings.dtype)
+            embeddings = embeddings.index_put((seen,), rows[:, :width])
+            if rows.shape[1] > width:
+                deep = {
+                    "visual_pos_masks": seen,
+                    "deepstack_visual_embeds": list(
+                        rows[:, width:].chunk(rows.shape[1] // width - 1, dim=1)
+                    ),
+                }
+        hidden = torch.zeros(visible.shape, dtype=embeddings.dtype)
+        hidden.masked_fill_(~torch.from_numpy(visible), torch.finfo(embeddings.dtype).min)
+        output = getattr(self.network.model, self.language_name)(
+            inputs_embeds=embeddings,
+            attention_mask=hidden[:, None].to(device),
+            position_ids=torch.from_numpy(positions).to(device),
+            use_cache=False,
+            **deep,
+        )
+        states: torch.Tensor = output.last_hidden_state
+        return states
+
+
+def load(
+    source: str,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    projector: str = "own",
+    before_projector: bool = False,
+) -> Mllm:
+    """Load a model and its processor from a folder or the hub.
+
+    Args:
+        source: folder or hub id.
+        dtype: precision of the frozen weights.
+        projector: `own`; `linear`, a new one after the paper's Eq 4; `mlp`, its own, which must
+            have more than one linear layer.
+        before_projector: see `Mllm`.
+
+    Raises:
+        EmoVerseError: it is no image-text-to-text model with a processor, or lacks such a
+            projector.
+    """
+    chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        processor = open_processor(source)
+        network = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+        )
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EmoVerseError(
+            f"{source}: not an image-text-to-text model that transformers can load ({reason}); "
+            "say `compact`, or give such a model's folder or hub id."
+        ) from None
+    return prepare(source, network, processor, projector, before_projector)
+
+
+def prepare(
+    name: str,
+    network: PreTrainedModel,
+    processor: Any,
+    projector: str = "own",
+    before_projector: bool = False,
+) -> Mllm:
+    """Freeze a loaded model and put the wanted projector in; see `load`."""
+    network.requires_grad_(False).train(False)
+    if getattr(processor, "image_token_id", None) is None:
+        raise EmoVerseError(f"{name}: its processor has no picture placeholder; use another model.")
+    inner = getattr(network, "model", None)
+    if not hasattr(network, "lm_head") or not hasattr(inner, "get_image_features"):
+        raise EmoVerseError(
+            f"{name}: {type(network).__name__} is not built as a visual encoder before a language "
+            "model, the way LLaVA, InternVL, Idefics and Qwen-VL are; use such a model."
+        )
+    model = Mllm(name, network, processor, before_projector)
+    if projector == "own":
+        return model
+    own = getattr(network.model, "multi_modal_projector", None)
+    layers = [part for part in own.modules() if isinstance(part, nn.Linear)] if own else []
+    if not layers:
+        raise EmoVerseError(f"{name}: it has no projector that could be replaced; projector: own.")
+    if projector == "linear":
+        weight = layers[0].weight
+        fresh = LinearProjector(layers[0].in_features, layers[-1].out_features)
+        network.model.multi_modal_projector = fresh.to(weight).requires_grad_(False)
+    elif len(layers) < 2:
+        raise EmoVerseError(f"{name}: its projector is one linear layer; say projector: linear.")
+    return model
+
+
+def projector_of(model: Mllm) -> nn.Module:
+    """The module between visual encoder and language model.
+
+    Raises:
+        EmoVerseError: none of the known places holds one.
+    """
+    for place in _PROJECTORS:
+        try:
+            found: nn.Module = model.network.model.get_submodule(place)
+            return found
+        except AttributeError:
+            continue
+    raise EmoVerseError(f"{model.name}: its projector was not found; set projector_lr: 0.")
+
+
+def fingerprint(model: Mllm) -> str:
+    """Text that changes when the processor would prepare pictures otherwise."""
+    settings = model.processor.image_processor.to_dict()
+    return json.dumps([type(model.processor).__name__, settings], sort_keys=True, default=str)
+
+
+def save_standalone(model: Mllm, folder: Path) -> None:
+    """Write model and processor, LoRA merged, as `from_pretrained` takes them."""
+    name = model.language_name
+    language = getattr(model.network.model, name)
+    if hasattr(language, "merge_and_unload"):
+        setattr(model.network.model, name, language.merge_and_unload())
+    model.network.save_pretrained(folder)
+    model.processor.save_pretrained(folder)

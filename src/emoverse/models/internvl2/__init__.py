@@ -1,0 +1,1 @@
+"""InternVL2 checkpoints, as published, for transformers' own classes: no remote code, no pickle."""

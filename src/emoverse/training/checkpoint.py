@@ -1,0 +1,140 @@
+"""Checkpoints: one file, whole or not at all, from which a run goes on as if never stopped.
+
+It holds the float32 weights, AdamW's moments, the place (stage, step) and a fingerprint of the
+steps. Nothing else has a state: the order of the data and the dropout of a step follow from seed,
+stage and step alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+
+from emoverse.errors import EmoVerseError
+from emoverse.files import read_json, read_text, write_bytes, write_text
+from emoverse.m2se.plan import StagePlan
+from emoverse.m2se.recipe import Recipe
+from emoverse.training.optimiser import Trained
+
+FILE = "checkpoint.safetensors"
+_OLD_PLACE = "checkpoint.json"  # beside the weights until version 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run stands.
+
+    Attributes:
+        stage: number of the stage that comes next, from 0.
+        step: its step that comes next, from 0.
+        best: the best mean valid score so far, None before the first.
+    """
+
+    stage: int = 0
+    step: int = 0
+    best: float | None = None
+
+
+def save(out: Path, trained: Trained, place: Place, steps: str) -> None:
+    """Write the checkpoint of `out`; until it is whole, the last one stays.
+
+    Args:
+        out: the run's folder.
+        trained: weights and moments.
+        place: what comes next.
+        steps: `fingerprint` of the run's steps.
+
+    Raises:
+        EmoVerseError: the weights are no numbers, or the disk is full.
+    """
+    notes = {"stage": str(place.stage), "step": str(place.step), "steps": steps}
+    notes["best"] = json.dumps(place.best)
+    data = serialize(trained.tensors(), notes)
+    try:
+        write_bytes(out / FILE, data)
+    except OSError as error:
+        raise EmoVerseError(
+            f"{out / FILE}: the checkpoint could not be written ({error.strerror}); the last one "
+            "is whole: free some space on that disk and go on with --resume."
+        ) from None
+    (out / _OLD_PLACE).unlink(missing_ok=True)
+
+
+def restore(out: Path, trained: Trained, steps: str) -> Place:
+    """Load the checkpoint of `out`.
+
+    Raises:
+        EmoVerseError: there is none, it is broken, or the run's steps would be others.
+    """
+    path = out / FILE
+    if not path.is_file():
+        raise EmoVerseError(f"{out}: no checkpoint to resume from; start without --resume.")
+    try:
+        with safe_open(path, framework="pt") as entry:
+            notes = dict(entry.metadata() or {})
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise EmoVerseError(
+            f"{path}: not a readable checkpoint ({error}); delete it and start without --resume."
+        ) from None
+    if "stage" not in notes:
+        place = read_json(out / _OLD_PLACE)
+        trained.load(tensors)
+        return Place(int(place["stage"]), int(place["step"]))
+    if notes["steps"] != steps:
+        raise EmoVerseError(
+            f"{path}: made with other data, seed, stages or batch settings than these; resume with "
+            "those it was made with, or start without --resume."
+        )
+    trained.load(tensors)
+    return Place(int(notes["stage"]), int(notes["step"]), json.loads(notes["best"]))
+
+
+def fingerprint(recipe: Recipe, plans: Sequence[StagePlan]) -> str:
+    """Changes with whatever decides which samples meet in which step; rates may change freely."""
+    settings = (
+        recipe.seed,
+        recipe.row_tokens,
+        recipe.batch_tokens,
+        recipe.batch_samples,
+        recipe.max_length,
+        recipe.rows,
+        recipe.frames,
+        [stage.epochs for stage in recipe.stages],
+    )
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for stage_plan in plans:
+        for record in stage_plan.records:
+            digest.update(f"{record.id}\0{record.query}\0{record.response}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def rewind_log(path: Path, names: Sequence[str], place: Place) -> None:
+    """Drop from `log.jsonl` what comes after the checkpoint: those steps are run again.
+
+    Args:
+        path: the log; a torn last line is dropped too.
+        names: of the stages, in order.
+        place: of the checkpoint.
+    """
+    if not path.is_file():
+        return
+    kept = []
+    for line in read_text(path).splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        stage = names.index(row["stage"]) if row.get("stage") in names else place.stage
+        done = place.step if stage == place.stage else 0
+        if stage < place.stage or (done and row.get("step", 0) <= done):
+            kept.append(line)
+    write_text(path, "".join(f"{line}\n" for line in kept))
