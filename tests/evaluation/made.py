@@ -27,6 +27,7 @@ class FakeEngine:
 
     def __init__(self, wrong: dict[str, str] | None = None, die_after: int | None = None) -> None:
         self.name = "fake"
+        self.sha256 = "feed"
         self.asked: list[str] = []
         self._wrong = wrong or {}
         self._die_after = die_after

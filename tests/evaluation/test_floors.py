@@ -10,6 +10,7 @@ from emoverse.emt.record import dump_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation import floors as module
 from emoverse.evaluation.floors import floors, pair_features, plain_floors
+from emoverse.evaluation.predictions import Answer
 from emoverse.evaluation.score import prepare
 from emoverse.tasks.ecpe import Turn
 
@@ -19,7 +20,8 @@ REAL = Path(__file__).parents[2] / "../shared/data/ecf2"
 
 
 def _scored(records, protocol="paper"):
-    return prepare(records[0].task, records, [r.response for r in records], protocol)
+    answers = [Answer(id=r.id, text=r.response) for r in records]
+    return prepare(records[0].task, records, answers, protocol)
 
 
 def test_majority_of_the_set_and_of_a_training_set():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emoverse.evaluation.intervals import intervals, tabulate
-from emoverse.tasks import ecpe, er, labels, msa
+from emoverse.tasks import ecpe, er, eri, fer, labels, msa
 from emoverse.tasks.ecpe import Pair
 
 
@@ -34,7 +34,6 @@ def _cases() -> list[tuple[str, list, list, dict]]:
 @pytest.mark.parametrize(("task", "gold", "pred", "scores"), _cases())
 def test_figures_equal_the_scorer_and_lie_inside_the_interval(task, gold, pred, scores):
     counts, metric = tabulate(task, gold, pred)
-    assert metric is not None
     point = metric(np.asarray(counts).sum(axis=0, keepdims=True))
     ranges = intervals(task, gold, pred)
     assert set(ranges) == set(point)
@@ -43,6 +42,31 @@ def test_figures_equal_the_scorer_and_lie_inside_the_interval(task, gold, pred, 
         low, high = ranges[name]
         assert low <= scores[name] <= high
         assert 0 <= low < high <= 100
+
+
+def test_figures_of_scores_captions_and_reasons_equal_their_scorers():
+    dice = random.Random(5)
+    gold = [dice.uniform(-3, 3) for _ in range(60)]
+    values = [None if dice.random() < 0.1 else max(-3, min(3, g + dice.gauss(0, 1))) for g in gold]
+    signs = ["positive" if (v or 0) >= 0 else "negative" for v in values]
+    graded = msa.score(gold, signs, values)
+    aus = [("AU12", "AU06"), ("AU04",), ()] * 10
+    said = [("AU12",), ("AU04", "AU01"), ("AU05",)] * 10
+    captions = [("Grinning", "Grinning wide"), ("Frowning", "Puzzled"), ("", "Eyes")] * 10
+    reasons = ["She is happy, she won.", "A door opens.", "He is afraid of dogs."] * 10
+    guesses = ["She won.", None, "He is scared and happy."] * 10
+    for task, truth, guess, more, scores in (
+        ("msa", gold, signs, {"values": values}, graded),
+        ("fer", aus, said, {"captions": captions}, fer.score(aus, said, captions)),
+        ("eri", reasons, guesses, {}, eri.score(reasons, guesses)),
+    ):
+        counts, metric = tabulate(task, truth, guess, **more)
+        ranges = intervals(task, truth, guess, **more)
+        for name, value in metric(counts.sum(axis=0, keepdims=True)).items():
+            assert value[0] == pytest.approx(scores[name]), name
+            low, high = ranges[name]
+            assert low <= scores[name] <= high, name
+    assert {"acc7", "acc5", "mae", "corr"} <= set(intervals("msa", gold, signs, values=values))
 
 
 def test_same_seed_same_interval_and_units_widen_it():
@@ -56,6 +80,6 @@ def test_same_seed_same_interval_and_units_widen_it():
     assert wide[1] - wide[0] > first["accuracy"][1] - first["accuracy"][0]
 
 
-def test_no_data_and_unknown_task_have_no_interval():
+def test_no_data_has_no_interval():
     assert intervals("er", [], []) == {}
-    assert intervals("eri", ["a"], ["a"]) == {}
+    assert intervals("eri", [], []) == {}

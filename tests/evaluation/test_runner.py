@@ -38,7 +38,8 @@ def test_a_mixed_file_gives_a_block_per_task(tmp_path):
         json.dumps(scores)
     )
     assert set(scores) == {
-        "model", "protocol", "data", "tasks", "seconds", "settings", "versions",
+        "model", "model_sha256", "protocol", "data", "tasks", "seconds", "seed", "settings",
+        "versions",
     }  # fmt: skip
     assert scores["model"] == "fake" and len(scores["data"]["sha256"]) == 64
     assert set(scores["tasks"]) == {"msa", "er", "ecpe"}
@@ -47,6 +48,9 @@ def test_a_mixed_file_gives_a_block_per_task(tmp_path):
     assert (block["n"], block["unparseable"], block["answered"]) == (10, 1, 10)
     assert block["headline"]["accuracy"] == 80
     assert block["text_alone"] == block["media_missing"] == 10  # no clip is on disk
+    assert (block["data_sha256"], block["seed"]) == (scores["data"]["sha256"], 0)
+    assert block["model_sha256"] == scores["model_sha256"] == "feed"
+    assert block["settings"]["model"] == "fake"
     low, high = block["intervals"]["accuracy"]
     assert low <= 80 <= high
     assert block["bootstrap"] == {"level": 0.95, "resamples": 2000, "seed": 0, "unit": "record"}
@@ -85,18 +89,31 @@ def test_a_killed_run_can_be_scored_as_far_as_it_went(tmp_path):
     assert score_predictions(out)["tasks"]["msa"]["answered"] == 0
 
 
-def test_another_model_or_a_changed_query_is_asked_again(tmp_path):
+def test_another_model_other_data_or_other_media_are_refused(tmp_path):
     records = er_records(4)
     data, out = dump_records(tmp_path / "emt.jsonl", records), tmp_path / "out"
-    evaluate("fake", data, out=out, engine=FakeEngine())
-    other = FakeEngine()
-    other.name = "other"
-    evaluate("other", data, out=out, engine=other)
-    assert len(other.asked) == 4
+    evaluate("fake", data, out=out, limit=2, engine=FakeEngine())
+    before = (out / "predictions.jsonl").read_bytes()
+    other, engine = FakeEngine(), FakeEngine()
+    other.sha256 = "beef"
+    with pytest.raises(EmoVerseError, match="another model_sha256"):
+        evaluate("fake", data, out=out, engine=other)
+    with pytest.raises(EmoVerseError, match="another media_root"):
+        evaluate("fake", data, out=out, media_root=tmp_path, engine=engine)
     dump_records(data, [replace(records[0], query=records[0].query + " "), *records[1:]])
-    again = FakeEngine()
-    evaluate("fake", data, out=out, engine=again)
-    assert again.asked == ["u0"]
+    with pytest.raises(EmoVerseError, match="another data_sha256"):
+        evaluate("fake", data, out=out, engine=engine)
+    assert other.asked == engine.asked == []
+    assert (out / "predictions.jsonl").read_bytes() == before
+
+
+def test_the_limit_may_grow_and_asks_only_the_rest(tmp_path):
+    data, out = dump_records(tmp_path / "emt.jsonl", er_records(4)), tmp_path / "out"
+    evaluate("fake", data, out=out, limit=2, engine=FakeEngine())
+    more = FakeEngine()
+    scores = evaluate("fake", data, out=out, engine=more)
+    assert more.asked == ["u2", "u3"]
+    assert scores["tasks"]["er"]["n"] == 4
 
 
 def test_a_clip_that_turned_up_is_asked_about_again(tmp_path):

@@ -7,8 +7,10 @@ import pytest
 
 from emoverse.emt.record import Record, dump_records
 from emoverse.errors import EmoVerseError
-from emoverse.evaluation.score import gold_label, score_files, unique_ids
-from emoverse.tasks import ecpe, er, msa
+from emoverse.evaluation.gold import gold_label, unique_ids
+from emoverse.evaluation.score import DERIVED, GIVEN, score_files
+from emoverse.files import sha256_of
+from emoverse.tasks import ecpe, er, eri, fer, msa
 
 from .made import ecpe_records, er_records, msa_records, talk
 
@@ -100,3 +102,83 @@ def test_repeated_ids_are_told_apart():
     ids = [record.id for record in unique_ids(same)]
     assert ids == ["a/er", "a/er/2", "a/msa"]
     assert unique_ids(er_records(3)) == er_records(3)
+
+
+def test_a_block_says_where_its_figures_are_from(tmp_path):
+    file = dump_records(tmp_path / "er.jsonl", er_records())
+    block = score_files("er", file, file, "paper")
+    assert block["data_sha256"] == block["predictions_sha256"] == sha256_of(file)
+    assert block["model_sha256"] is None
+    assert block["seed"] == 0
+    assert block["settings"]["gold"] == str(file)
+
+
+def test_sentiment_scores_are_used_when_given_and_named_when_derived(tmp_path):
+    records = msa_records(10)
+    gold = dump_records(tmp_path / "gold.jsonl", records)
+    pred = tmp_path / "pred.jsonl"
+
+    def scored(rows, **options):
+        pred.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return score_files("msa", gold, pred, "paper", **options)
+
+    given = scored([{"id": r.id, "text": r.response, "score": r.label} for r in records])
+    assert given["scores_from"] == GIVEN
+    assert (given["headline"]["mae"], given["headline"]["acc7"]) == (0, 100)
+    assert given["headline"]["corr"] == pytest.approx(1)
+    bare = scored([{"id": r.id, "text": f"{r.label}"} for r in records])
+    assert bare["headline"] == pytest.approx(given["headline"])
+    shares = [{"positive": 0.8, "negative": 0.2} for _ in records]
+    rows = [
+        {"id": r.id, "text": r.response, "probabilities": p}
+        for r, p in zip(records, shares, strict=True)
+    ]
+    assert "mae" not in scored(rows)["headline"]
+    derived = scored(rows, derive_scores=True)
+    assert derived["scores_from"] == DERIVED
+    assert derived["headline"]["mae"] == pytest.approx(
+        sum(abs(r.label - 1.8) for r in records) / len(records)
+    )
+    assert "always" in next(iter(derived["floors"]))
+    assert next(iter(derived["floors"].values()))["mae"] > 0
+
+
+def test_the_wheel_reads_what_the_label_words_cannot(tmp_path):
+    records = er_records(4)  # joy, neutral, anger, sadness
+    gold = dump_records(tmp_path / "gold.jsonl", records)
+    said = [replace(r, response="He is elated." if r.label == "joy" else "?") for r in records]
+    pred = dump_records(tmp_path / "pred.jsonl", said)
+    plain = score_files("er", gold, pred, "paper")
+    assert (plain["headline"]["accuracy"], plain["unparseable"]) == (0, 4)
+    wheel = score_files("er", gold, pred, "paper", open_vocabulary=True)
+    assert (wheel["headline"]["accuracy"], wheel["unparseable"]) == (25, 3)
+    assert wheel["through_wheel"] == 1
+
+
+def test_captions_and_reasons_have_intervals_and_floors(tmp_path):
+    captions = ["Grinning; Eyes narrowing", "Grinning", "Frowns furrowed", "Eyes widened"]
+    units = [["AU12", "AU06"], ["AU12"], ["AU04"], ["AU05"]]
+    records = [
+        Record(fer.query(), caption, "fer", id=f"f{n}", label=codes)
+        for n, (caption, codes) in enumerate(zip(captions, units, strict=True))
+    ]
+    reasons = ["She is happy because she won.", "He fears the dark.", "She is angry at Ross."]
+    records += [Record(eri.query(str(n)), r, "eri", id=f"r{n}") for n, r in enumerate(reasons)]
+    file = dump_records(tmp_path / "both.jsonl", records)
+    faces = score_files("fer", file, file, "paper")
+    assert faces["headline"]["f1"] == faces["headline"]["caption_f1"] == 100
+    assert faces["intervals"]["f1"] == [100, 100]
+    assert set(faces["floors"]) == {"always AU12"}
+    told = score_files("eri", file, file, "paper")
+    assert told["headline"]["clue_overlap"] == told["headline"]["wheel_overlap"] == 100
+    floor = told["floors"]["another record's reason"]
+    assert floor["label_overlap"] < 50
+
+
+def test_ids_that_repeat_across_tasks_are_matched_by_place(tmp_path):
+    records = [*msa_records(3), *er_records(3)]  # u0, u1, u2 twice
+    file = dump_records(tmp_path / "both.jsonl", records)
+    assert score_files("er", file, file, "paper")["headline"]["accuracy"] == 100
+    shorter = dump_records(tmp_path / "shorter.jsonl", records[:4])
+    with pytest.raises(EmoVerseError, match="no answer for record u0/er"):
+        score_files("er", file, shorter, "paper")

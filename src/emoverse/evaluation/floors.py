@@ -1,14 +1,16 @@
 """What a model that has learnt nothing reaches: printed beside every score.
 
-`msa` and `er`: the majority class. `ecpe`: "cause = target", "target + previous utterance", and
-"no text", a gradient-boosted classifier over positions, speakers, emotions and lengths that never
-sees a word.
+`msa` and `er`: the majority class, and for sentiment scores the median. `fer`: the most frequent
+action units. `eri`: the reason of another record, which has the manner of speaking but not the
+matter. `ecpe`: "cause = target", "target + previous utterance", and "no text", a gradient-boosted
+classifier over positions, speakers, emotions and lengths that never sees a word.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -20,7 +22,8 @@ from numpy.typing import NDArray
 
 from emoverse.emt.record import load_records
 from emoverse.errors import EmoVerseError
-from emoverse.evaluation.score import Scored, gold_label, turns_key
+from emoverse.evaluation.gold import gold_label, turns_key
+from emoverse.evaluation.score import Scored
 from emoverse.evaluation.semeval import Conversation, is_semeval, load_semeval
 from emoverse.files import read_json, read_text, write_json
 from emoverse.tasks import ecpe, labels
@@ -45,22 +48,16 @@ def plain_floors(scored: Scored, train_gold: Sequence[Any] = ()) -> dict[str, di
     """
     if not scored.records:
         return {}
-    if scored.task in ("msa", "er"):
-        classes = [_class(value) for value in train_gold or scored.gold]
-        majority = Counter(label for label in classes if label).most_common(1)
-        if not majority:
-            return {}
-        guesses: list[Any] = [majority[0][0]] * len(scored.gold)
-        return {f"always {majority[0][0]}": scored.headline(scored.score(guesses))}
     if scored.task != "ecpe":
-        return {}
+        name, guesses, values = _constant(scored, train_gold or scored.gold)
+        return {name: scored.headline(scored.score_of(guesses, values))} if name else {}
     queries = [ecpe.parse_query(record.query) for record in scored.records]
     rules: Mapping[str, Callable[[Sequence[Turn], int], tuple[Pair, ...]]] = {
         CAUSE_IS_TARGET: ecpe.self_pairs,
         TARGET_AND_PREVIOUS: ecpe.self_and_previous,
     }
     return {
-        name: scored.headline(scored.score([rule(turns, target) for turns, target in queries]))
+        name: scored.headline(scored.score_of([rule(turns, target) for turns, target in queries]))
         for name, rule in rules.items()
     }
 
@@ -86,7 +83,7 @@ def floors(
     result = plain_floors(scored)
     if scored.records:
         guesses = no_text_answers(scored, load_conversations(train), cache)
-        result[NO_TEXT] = scored.headline(scored.score(guesses))
+        result[NO_TEXT] = scored.headline(scored.score_of(guesses))
     return result
 
 
@@ -294,6 +291,32 @@ def _train_gold(path: Path | str, task: str) -> list[Any]:
     if read_text(path).lstrip().startswith("[") and is_semeval(read_json(path)):
         return []
     return [gold_label(record) for record in load_records(path) if record.task == task]
+
+
+def _constant(
+    scored: Scored, gold: Sequence[Any]
+) -> tuple[str, list[Any], list[float | None] | None]:
+    """Name, answers and (msa) scores of the floor that does not look at the record."""
+    count = len(scored.gold)
+    if scored.task == "fer":
+        sizes = [len(set(codes)) for codes in gold]
+        common = Counter(code for codes in gold for code in set(codes))
+        most = [code for code, _ in common.most_common(round(sum(sizes) / len(sizes)))]
+        return f"always {' '.join(sorted(most)) or 'no AU'}", [tuple(most)] * count, None
+    if scored.task == "eri":
+        if len(gold) < 2:
+            return "", [], None
+        others = [gold[(place + len(gold) // 2) % len(gold)] for place in range(count)]
+        return "another record's reason", others, None
+    majority = Counter(label for label in map(_class, gold) if label).most_common(1)
+    if not majority:
+        return "", [], None
+    label = majority[0][0]
+    numbers = [value for value in gold if isinstance(value, float)]
+    if scored.values is None or not numbers:
+        return f"always {label}", [label] * count, None
+    middle = statistics.median(numbers)
+    return f"always {label}, {middle:+.2g}", [label] * count, [middle] * count
 
 
 def _class(value: Any) -> str | None:

@@ -1,8 +1,8 @@
 """95% bootstrap intervals of the headline figures.
 
 Every headline figure is a function of summed counts (a confusion matrix, or hits, predictions and
-gold pairs per emotion). A bootstrap sample of n units is then one multinomial draw over the
-distinct count vectors, and all resamples are scored at once.
+gold pairs per emotion, or moments of scores). A bootstrap sample of n units is then one
+multinomial draw over the distinct count vectors, and all resamples are scored at once.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emoverse.tasks import labels
+from emoverse.tasks import eri, fer, labels, msa
 from emoverse.tasks.ecpe import Pair
 
 RESAMPLES = 2000
 SEED = 0
 LEVEL = 0.95
+BOOTSTRAP = {"level": LEVEL, "resamples": RESAMPLES, "seed": SEED}
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats], Mapping[str, Floats]]
 _SIGNS = ("negative", "zero", "positive")
@@ -30,6 +31,8 @@ def intervals(
     gold: Sequence[Any],
     pred: Sequence[Any],
     units: Sequence[Hashable] | None = None,
+    values: Sequence[float | None] | None = None,
+    captions: Sequence[tuple[str, str]] | None = None,
     *,
     resamples: int = RESAMPLES,
     seed: int = SEED,
@@ -37,61 +40,141 @@ def intervals(
     """Percentile intervals of a task's headline figures.
 
     Args:
-        task: `msa`, `er` or `ecpe`; any other task gives {}.
+        task: one of the five.
         gold: as the task's scorer takes it; for `ecpe` already without the targets the protocol
             leaves out.
         pred: likewise, same length.
         units: what is resampled, one per item: conversations for `ecpe`; None means the items.
+        values: msa: the model's scores.
+        captions: fer: (gold caption, answer).
         resamples: how many bootstrap samples.
         seed: of numpy's default generator.
 
     Returns:
-        Figure name to [low, high] in percent; {} without data.
+        Figure name to [low, high] in the figure's unit; {} without data.
     """
     if not gold:
         return {}
-    counts, metric = tabulate(task, gold, pred)
-    if metric is None:
-        return {}
-    if units is not None:
-        _, which = np.unique([repr(unit) for unit in units], return_inverse=True)
-        summed = np.zeros((int(which.max()) + 1, counts.shape[1]))
-        np.add.at(summed, which, counts)
-        counts = summed
+    counts, metric = tabulate(task, gold, pred, values, captions)
+    sums = resampled(by_unit(counts, units), resamples, seed)
+    low, high = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
+    return {
+        name: [round(float(bound), 4) for bound in np.nanpercentile(drawn, [low, high])]
+        for name, drawn in metric(sums).items()
+        if not np.isnan(drawn).all()
+    }
+
+
+def resampled(counts: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
+    """Sums of bootstrap samples: counts of shape (n, k) to sums of shape (resamples, k)."""
     rows, often = np.unique(counts, axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(
         len(counts), often / often.sum(), size=resamples
     )
-    low, high = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
-    return {
-        name: [round(float(bound), 4) for bound in np.percentile(values, [low, high])]
-        for name, values in metric(draws @ rows).items()
-    }
+    sums: Floats = draws @ rows
+    return sums
 
 
-def tabulate(task: str, gold: Sequence[Any], pred: Sequence[Any]) -> tuple[Floats, Metric | None]:
+def by_unit(counts: Floats, units: Sequence[Hashable] | None) -> Floats:
+    """Item counts (n, k) summed over the items of each unit; unchanged without units."""
+    if units is None:
+        return counts
+    names: dict[Hashable, int] = {}
+    which = np.array([names.setdefault(unit, len(names)) for unit in units])
+    summed = np.zeros((len(names), counts.shape[1]))
+    np.add.at(summed, which, counts)
+    return summed
+
+
+def tabulate(
+    task: str,
+    gold: Sequence[Any],
+    pred: Sequence[Any],
+    values: Sequence[float | None] | None = None,
+    captions: Sequence[tuple[str, str]] | None = None,
+) -> tuple[Floats, Metric]:
     """Count vectors, one row an item, and the figures computed from their sum.
 
     Returns:
         (counts of shape (n, k), metric); the metric maps sums of shape (resamples, k) to figures
-        of shape (resamples,) in percent and equals the task's scorer on the whole data. It is
-        None for a task without one.
+        of shape (resamples,) and equals the task's scorer on the whole data; NaN where a resample
+        leaves a figure undefined.
     """
     if task == "er":
-        classes, columns = labels.EMOTIONS, (*labels.EMOTIONS, None)
-        return _cells(gold, pred, classes, columns), _er_metric
+        columns = (*labels.EMOTIONS, None)
+        return _cells(gold, pred, labels.EMOTIONS, columns), _er_metric
     if task == "msa":
-        signs = [_sign(value) for value in gold]
-        words = any(isinstance(value, str) for value in gold)
-        return (
-            _cells(signs, pred, _SIGNS, (*_POLES, None)),
-            _msa_np_metric if words else _msa_metric,
-        )
+        return _msa_table(gold, pred, values)
     if task == "ecpe":
-        return np.array(
-            [_pair_counts(g, p or ()) for g, p in zip(gold, pred, strict=True)]
-        ).reshape(len(gold), -1), _ecpe_metric
-    return np.zeros((0, 0)), None
+        rows = [_pair_counts(g, p or ()) for g, p in zip(gold, pred, strict=True)]
+        return np.array(rows).reshape(len(gold), -1), _ecpe_metric
+    if task == "fer":
+        return _means_table(fer.sample_scores(gold, pred, captions))
+    return _means_table(eri.sample_scores(gold, pred))
+
+
+def _means_table(rows: Sequence[Mapping[str, float]]) -> tuple[Floats, Metric]:
+    """Figures that are means over the items that have them: (sum, count) per figure."""
+    names = sorted(set().union(*rows))
+    counts = np.array(
+        [[part for n in names for part in (row.get(n, 0.0), float(n in row))] for row in rows]
+    )
+
+    def metric(sums: Floats) -> dict[str, Floats]:
+        return {
+            name: sums[:, 2 * place] / _positive(sums[:, 2 * place + 1])
+            for place, name in enumerate(names)
+        }
+
+    return counts, metric
+
+
+def _msa_table(
+    gold: Sequence[Any], pred: Sequence[Any], values: Sequence[float | None] | None
+) -> tuple[Floats, Metric]:
+    cells = _cells([_sign(value) for value in gold], pred, _SIGNS, (*_POLES, None))
+    if any(isinstance(value, str) for value in gold):
+        return cells, _msa_np_metric
+    if values is None:
+        return cells, _msa_metric
+    graded = np.array([_graded(a, b) for a, b in zip(gold, values, strict=True)])
+
+    def metric(sums: Floats) -> dict[str, Floats]:
+        return _msa_metric(sums[:, : cells.shape[1]]) | _graded_metric(sums[:, cells.shape[1] :])
+
+    return np.concatenate([cells, graded], axis=1), metric
+
+
+def _graded(gold: float, value: float | None) -> list[float]:
+    """Item count, three hits, error, and the moments that Pearson's r is made of."""
+    if value is None:
+        return [1.0] + [0.0] * 10
+    hits = [
+        msa.rounded_class(gold) == msa.rounded_class(value),
+        msa.interval_class(gold) == msa.interval_class(value),
+        msa.rounded_class(gold, 2) == msa.rounded_class(value, 2),
+    ]
+    moments = [gold, value, gold * gold, value * value, gold * value]
+    return [1.0, *map(float, hits), abs(gold - value), 1.0, *moments]
+
+
+def _graded_metric(sums: Floats) -> dict[str, Floats]:
+    items, seven, whole, five, error, n, x, y, xx, yy, xy = sums.T
+    spread = (n * xx - x * x) * (n * yy - y * y)
+    with np.errstate(invalid="ignore"):
+        corr = np.where(spread > 1e-9, (n * xy - x * y) / np.sqrt(np.maximum(spread, 1e-9)), np.nan)
+    return {
+        "acc7": 100 * seven / items,
+        "acc7_intervals": 100 * whole / items,
+        "acc5": 100 * five / items,
+        "mae": error / _positive(n),
+        "corr": corr,
+    }
+
+
+def _positive(counts: Floats) -> Floats:
+    """Counts to divide by: NaN for 0, so that the figure is undefined."""
+    return np.where(counts == 0, np.nan, counts)
 
 
 def _cells(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from emoverse.evaluation.browser import ERRORS, PICTURES, errors, speaker
+from emoverse.evaluation.intervals import intervals
+from emoverse.evaluation.reliability import polarity, reliability
 from emoverse.evaluation.score import Scored
 from emoverse.files import write_text
 from emoverse.inference.report import TITLES, environment
-from emoverse.tasks import ecpe, labels
+from emoverse.tasks import labels
 
-ERRORS = 200
+SPEAKERS = 12
+_FEWEST = 5  # a speaker with fewer items is told among the others
 _TEMPLATES = Path(__file__).parent / "templates"
 NAMES: Mapping[str, str] = {
     "weighted_f1": "Weighted F1",
@@ -24,9 +30,18 @@ NAMES: Mapping[str, str] = {
     "acc2_nn": "Acc2 N/N",
     "f1_np": "F1 N/P",
     "f1_nn": "F1 N/N",
+    "acc7": "Acc7",
+    "acc7_intervals": "Acc7, intervals",
+    "acc5": "Acc5",
+    "mae": "MAE (score units)",
+    "corr": "Correlation",
+    "caption_f1": "Caption F1",
+    "caption_rouge_l": "Caption ROUGE-L",
     "rouge_l": "ROUGE-L",
     "token_f1": "Token F1",
+    "clue_overlap": "Clue overlap",
     "label_overlap": "Label overlap",
+    "wheel_overlap": "Wheel overlap",
 }
 FULL_TITLES: Mapping[str, str] = {
     "msa": "Sentiment (MSA)",
@@ -35,6 +50,15 @@ FULL_TITLES: Mapping[str, str] = {
     "eri": "Reasons (ERI)",
     "ecpe": "Emotion-cause pairs (ECPE)",
 }
+# What a speaker's bar shows.
+_BY_SPEAKER = {
+    "msa": "acc2_np",
+    "er": "accuracy",
+    "ecpe": "f1",
+    "fer": "f1",
+    "eri": "token_f1",
+}
+_DISTANCES = ("itself", "1 before", "2 before", "3 before", "4 or more before", "after")
 
 
 def write_report(path: Path | str, scores: Mapping[str, Any], scored: Sequence[Scored]) -> Path:
@@ -42,20 +66,25 @@ def write_report(path: Path | str, scores: Mapping[str, Any], scored: Sequence[S
 
     Args:
         path: the page to write.
-        scores: what scores.json holds.
+        scores: what scores.json holds; `settings.media_root` says where the thumbnails come from.
         scored: gold and predictions, one per task of `scores`.
 
     Returns:
         The page's path.
     """
+    root = scores["settings"].get("media_root")
     template = environment(_TEMPLATES).get_template("report.html.j2")
-    views = [_view(item, scores["tasks"][item.task]) for item in scored]
-    return write_text(path, template.render(scores=scores, views=views, most=ERRORS))
+    views = [
+        _view(item, scores["tasks"][item.task], Path(root) if root else None) for item in scored
+    ]
+    return write_text(
+        path, template.render(scores=scores, views=views, most=ERRORS, pictures=PICTURES)
+    )
 
 
-def _view(scored: Scored, figures: Mapping[str, Any]) -> dict[str, Any]:
+def _view(scored: Scored, figures: Mapping[str, Any], media_root: Path | None) -> dict[str, Any]:
     names = [name for name, value in figures["headline"].items() if value is not None]
-    errors, total = _errors(scored)
+    rows, total = errors(scored, media_root)
     return {
         "task": scored.task,
         "title": FULL_TITLES.get(scored.task, TITLES.get(scored.task, scored.task)),
@@ -72,12 +101,28 @@ def _view(scored: Scored, figures: Mapping[str, Any]) -> dict[str, Any]:
         "rows": [("this model", [figures["headline"][name] for name in names])]
         + [(name, [floor.get(key) for key in names]) for name, floor in figures["floors"].items()],
         "classes": _classes(scored, figures["scores"]),
-        "confusion": _confusion(figures["scores"]),
-        "errors": errors,
+        "distances": _distances(scored) if scored.task == "ecpe" else [],
+        "speakers": _speakers(scored),
+        "speaker_figure": NAMES[_BY_SPEAKER[scored.task]],
+        "confusion": _confusion(_msa_matrix(scored), signs=True)
+        if scored.task == "msa"
+        else _confusion(figures["scores"].get("confusion")),
+        "reliability": reliability(scored),
+        "errors": rows,
         "wrong": total,
-        "golds": sorted({row["kind"] for row in errors}),
-        "preds": sorted({row["pred"] for row in errors}),
+        "by_degrees": scored.task in ("fer", "eri"),
+        "golds": _choices(row["kind"] for row in rows),
+        "faults": _choices(row["fault"] for row in rows),
+        "voices": _choices(row["speaker"] for row in rows),
+        "seen": any(row["picture"] for row in rows),
+        "rated": any(row["sure"] is not None for row in rows),
     }
+
+
+def _choices(values: Iterable[str]) -> list[tuple[str, int]]:
+    """What a filter offers, with counts; nothing where there is nothing to choose."""
+    counted = Counter(value for value in values if value)
+    return sorted(counted.items()) if len(counted) > 1 else []
 
 
 def _classes(scored: Scored, figures: Mapping[str, Any]) -> list[tuple[str, float, int]]:
@@ -90,24 +135,96 @@ def _classes(scored: Scored, figures: Mapping[str, Any]) -> list[tuple[str, floa
 
 
 def _polarity(scored: Scored) -> dict[str, dict[str, float]]:
-    signs = [
-        labels.sentiment(value) if isinstance(value, str) else labels.sentiment_of_score(value)
-        for value in scored.gold
-    ]
+    """F1 of both signs, gold zeros left out."""
+    pairs = zip(map(polarity, scored.gold), scored.pred, strict=True)
+    signed = [(sign, pred) for sign, pred in pairs if sign is not None]
     table = {}
     for pole in labels.SENTIMENTS:
-        gold = sum(sign == pole for sign in signs)
-        both = list(zip(signs, scored.pred, strict=True))
-        said = sum(sign is not None and guess == pole for sign, guess in both)
-        hits = sum(sign == guess == pole for sign, guess in both)
-        f1 = 200 * hits / (gold + said) if gold + said else 0.0
-        table[pole] = {"f1": f1, "support": gold}
+        support = sum(sign == pole for sign, _ in signed)
+        said = sum(pred == pole for _, pred in signed)
+        hits = sum(sign == pred == pole for sign, pred in signed)
+        f1 = 200 * hits / (support + said) if support + said else 0.0
+        table[pole] = {"f1": f1, "support": support}
     return table
 
 
-def _confusion(figures: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Rows of (label, cells); a cell is its count and its share of the row in percent."""
-    matrix = figures.get("confusion")
+def _distances(scored: Scored) -> list[tuple[str, float, int]]:
+    """F1 of the pairs by how far the cause lies from the emotion, counted in utterances."""
+    gold = [{(_distance(pair), pair) for pair in truth} for truth in scored.gold]
+    pred = [{(_distance(pair), pair) for pair in said or ()} for said in scored.pred]
+    rows = []
+    for name in _DISTANCES:
+        mine = [{item for item in items if item[0] == name} for items in gold]
+        said = [{item for item in items if item[0] == name} for items in pred]
+        support, guesses = sum(map(len, mine)), sum(map(len, said))
+        if support:
+            hits = sum(len(a & b) for a, b in zip(mine, said, strict=True))
+            rows.append((name, 200 * hits / (support + guesses), support))
+    return rows
+
+
+def _distance(pair: Any) -> str:
+    back = pair.emotion_index - pair.cause_index
+    return _DISTANCES[min(back, 4)] if back >= 0 else _DISTANCES[-1]
+
+
+def _speakers(scored: Scored) -> list[dict[str, Any]]:
+    """A bar a speaker, the most frequent first; [] where fewer than two are known."""
+    places: dict[str, list[int]] = {}
+    for place, record in enumerate(scored.records):
+        if name := speaker(record):
+            places.setdefault(name, []).append(place)
+    if len(places) < 2:
+        return []
+    named = sorted(places.items(), key=lambda item: (-len(item[1]), item[0]))
+    shown = [(name, at) for name, at in named[:SPEAKERS] if len(at) >= _FEWEST]
+    rest = [place for name, at in named[len(shown) :] for place in at]
+    if rest:
+        shown.append((f"{len(named) - len(shown)} others", rest))
+    return [bar for name, at in shown if (bar := _speaker_bar(scored, name, at)) is not None]
+
+
+def _speaker_bar(scored: Scored, name: str, at: Sequence[int]) -> dict[str, Any] | None:
+    figure = _BY_SPEAKER[scored.task]
+    part = _only(scored, at)
+    value = part.score().get(figure)
+    if value is None:
+        return None
+    bounds = intervals(part.task, part.gold, part.pred, part.units, part.values, part.captions)
+    return {"name": name, "value": value, "interval": bounds.get(figure), "n": len(at)}
+
+
+def _only(scored: Scored, places: Sequence[int]) -> Scored:
+    def chosen(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+        return None if values is None else tuple(values[place] for place in places)
+
+    return replace(
+        scored,
+        **{
+            name: chosen(getattr(scored, name))
+            for name in ("records", "answers", "gold", "pred", "units", "values")
+        },
+    )
+
+
+def _msa_matrix(scored: Scored) -> dict[str, dict[str, int]]:
+    """Gold signs, zero among them, to predicted ones."""
+    columns = (*labels.SENTIMENTS, "unparseable")
+    matrix = {sign: dict.fromkeys(columns, 0) for sign in (*labels.SENTIMENTS, "zero")}
+    for gold, pred in zip(scored.gold, scored.pred, strict=True):
+        matrix[polarity(gold) or "zero"][pred or "unparseable"] += 1
+    return matrix
+
+
+def _confusion(
+    matrix: Mapping[str, Mapping[str, int]] | None, *, signs: bool = False
+) -> dict[str, Any] | None:
+    """Rows of (label, cells); a cell is its column, its count and its share of the row in percent.
+
+    Args:
+        matrix: gold to predicted counts.
+        signs: whether a gold zero may be answered with `positive`.
+    """
     if not matrix:
         return None
     columns = list(next(iter(matrix.values())))
@@ -117,58 +234,14 @@ def _confusion(figures: Mapping[str, Any]) -> dict[str, Any] | None:
     for label, row in matrix.items():
         total = sum(row.values())
         if total:
-            cells = [(row[column], round(100 * row[column] / total)) for column in columns]
-            rows.append((label, cells))
-    return {"columns": columns, "rows": rows}
-
-
-def _errors(scored: Scored) -> tuple[list[dict[str, str]], int]:
-    """The first wrong answers in file order, and how many are wrong in all."""
-    if scored.task in ("fer", "eri"):
-        return [], 0
-    errors: list[dict[str, str]] = []
-    total = 0
-    for record, text, gold, pred in zip(
-        scored.records, scored.texts, scored.gold, scored.pred, strict=True
-    ):
-        if _right(scored.task, gold, pred):
-            continue
-        total += 1
-        if len(errors) < ERRORS:
-            errors.append(
-                {
-                    "id": record.id,
-                    "gold": _shown(scored.task, gold),
-                    "kind": _shown(scored.task, gold).split(" (")[0],
-                    "pred": _shown(scored.task, pred) if pred is not None else "unparseable",
-                    "answer": text,
-                    "text": record.text or _said(scored.task, record.query),
-                }
+            fine = {label, "positive"} if signs and label == "zero" else {label}
+            rows.append(
+                (
+                    label,
+                    [
+                        (column, row[column], round(100 * row[column] / total), column in fine)
+                        for column in columns
+                    ],
+                )
             )
-    return errors, total
-
-
-def _right(task: str, gold: Any, pred: Any) -> bool:
-    if task == "ecpe":
-        return pred is not None and set(gold) == set(pred)
-    if task == "msa":
-        sign = labels.sentiment(gold) if isinstance(gold, str) else labels.sentiment_of_score(gold)
-        return bool((sign or "positive") == pred)  # N/N: a zero is not negative
-    return bool(gold == pred)
-
-
-def _shown(task: str, label: Any) -> str:
-    if task == "ecpe":
-        return ecpe.answer(label) or "no cause"
-    if isinstance(label, float):
-        sign = labels.sentiment_of_score(label)
-        return f"{sign} ({label:+.2g})" if sign else "zero"
-    return str(label)
-
-
-def _said(task: str, query: str) -> str:
-    if task == "ecpe":
-        turns, target = ecpe.parse_query(query)
-        turn = next(turn for turn in turns if turn.index == target)
-        return f"{turn.index}_{turn.emotion}. {turn.speaker}: {turn.text}"
-    return query
+    return {"columns": columns, "rows": rows}

@@ -9,17 +9,20 @@ script adds 1e-8 to every denominator, which is left out here (it moves no print
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from emoverse.errors import EmoVerseError
+from emoverse.evaluation.intervals import BOOTSTRAP, intervals
 from emoverse.files import read_json
-from emoverse.tasks import labels
+from emoverse.tasks import ecpe, labels
 from emoverse.tasks.ecpe import Pair, Turn
 
 _MAIN = "emotion-cause_pairs"
+_EPSILON = 1e-8  # the official script's
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,13 @@ def is_semeval(rows: Any) -> bool:
     )
 
 
-def load_semeval(path: Path | str) -> list[Conversation]:
+def load_semeval(path: Path | str, only: Collection[str] | None = None) -> list[Conversation]:
     """Read a SemEval subtask 2 file, gold or predicted.
+
+    Args:
+        path: the JSON file.
+        only: of a submission: the ids of the gold conversations. What the other conversations
+            hold is not looked at, nor what is said in any.
 
     Raises:
         EmoVerseError: the file is no such file, a conversation comes twice, or a pair is not
@@ -70,10 +78,13 @@ def load_semeval(path: Path | str) -> list[Conversation]:
         place = f"{path}, conversation {name}"
         if name in found:
             raise EmoVerseError(f"{place}: comes twice; keep one of them.")
+        if only is not None and name not in only:
+            found[name] = Conversation(name, (), ())
+            continue
         if not isinstance(row.get(_MAIN), list):
             raise EmoVerseError(f"{place}: the list `{_MAIN}` is missing; add it, if empty.")
         pairs = dict.fromkeys(_pair(pair, place) for pair in row[_MAIN])
-        turns = row.get("conversation") or []
+        turns = row.get("conversation") or [] if only is None else []
         found[name] = Conversation(
             name,
             tuple(_turn(turn, position, place) for position, turn in enumerate(turns, 1)),
@@ -104,20 +115,24 @@ def score_semeval(gold: Sequence[Conversation], pred: Sequence[Conversation]) ->
             f"Conversation {missing[0]} has no prediction ({len(missing)} of {len(gold)} are "
             "missing); give each one an entry, with an empty pair list where nothing was found."
         )
-    truths = {(item.id, pair) for item in gold for pair in item.pairs}
-    guesses = {(item.id, pair) for item in gold for pair in answers[item.id]}
-    per_emotion: dict[str, dict[str, float]] = {}
-    totals = [0, 0, 0]
-    for emotion in labels.ECPE_EMOTIONS:
-        mine = {item for item in truths if item[1].emotion == emotion}
-        said = {item for item in guesses if item[1].emotion == emotion}
-        counts = (len(mine & said), len(said), len(mine))
-        totals = [total + count for total, count in zip(totals, counts, strict=True)]
-        per_emotion[emotion] = _prf(*counts) | {"support": len(mine)}
-    support = totals[2] or 1
+    hits: Counter[str] = Counter()
+    predicted: Counter[str] = Counter()
+    support: Counter[str] = Counter()
+    for item in gold:
+        truth, said = set(item.pairs), answers[item.id]
+        hits.update(pair.emotion for pair in truth & said)
+        predicted.update(pair.emotion for pair in said)
+        support.update(pair.emotion for pair in truth)
+    per_emotion: dict[str, dict[str, float]] = {
+        emotion: _prf(hits[emotion], predicted[emotion], support[emotion])
+        | {"support": support[emotion]}
+        for emotion in labels.ECPE_EMOTIONS
+    }
+    six = [(hits[e], predicted[e], support[e]) for e in labels.ECPE_EMOTIONS]
+    totals = [sum(column) for column in zip(*six, strict=True)]
     weighted = {
         f"weighted_{name}": sum(
-            row[name] * row["support"] / support for row in per_emotion.values()
+            row[name] * row["support"] / (totals[2] or 1) for row in per_emotion.values()
         )
         for name in ("precision", "recall", "f1")
     }
@@ -132,12 +147,55 @@ def score_semeval(gold: Sequence[Conversation], pred: Sequence[Conversation]) ->
     }
 
 
-def _prf(hits: int, predicted: int, gold: int) -> dict[str, float]:
+def semeval_figures(gold: Sequence[Conversation], pred: Sequence[Conversation]) -> dict[str, Any]:
+    """A block of scores as `emoverse.evaluation.score.block` makes them, under `semeval`.
+
+    Its floors are the rules of thumb over the gold emotions, which a submission does not know:
+    they bound what knowing the emotions alone would give.
+
+    Raises:
+        EmoVerseError: a gold conversation has no prediction.
+    """
+    names = ("weighted_f1", "f1", "precision", "recall")
+    figures = score_semeval(gold, pred)
+    floors = {}
+    for name, rule in (
+        ("cause = target", ecpe.self_pairs),
+        ("target + previous utterance", ecpe.self_and_previous),
+    ):
+        if not all(conversation.turns for conversation in gold):
+            break
+        guesses = [
+            replace(c, pairs=tuple(pair for t in c.targets for pair in rule(c.turns, t)))
+            for c in gold
+        ]
+        row = score_semeval(gold, guesses)
+        floors[f"{name} (gold emotions)"] = {key: row[key] for key in names}
+    said = {conversation.id: conversation.pairs for conversation in pred}
     return {
-        "precision": 100 * hits / predicted if predicted else 0.0,
-        "recall": 100 * hits / gold if gold else 0.0,
-        "f1": 200 * hits / (predicted + gold) if predicted + gold else 0.0,
+        "task": "ecpe",
+        "protocol": "semeval",
+        "n": len(gold),
+        "headline": {name: figures[name] for name in names},
+        "intervals": intervals(
+            "ecpe", [_six(c.pairs) for c in gold], [_six(said[c.id]) for c in gold]
+        ),
+        "unparseable": 0,
+        "floors": floors,
+        "bootstrap": BOOTSTRAP | {"unit": "conversation"},
+        "scores": figures,
     }
+
+
+def _six(pairs: Sequence[Pair]) -> list[Pair]:
+    return [pair for pair in pairs if pair.emotion in labels.ECPE_EMOTIONS]
+
+
+def _prf(hits: int, predicted: int, gold: int) -> dict[str, float]:
+    precision = hits / (predicted + _EPSILON)
+    recall = hits / (gold + _EPSILON)
+    f1 = 2 * precision * recall / (precision + recall + _EPSILON)
+    return {"precision": 100 * precision, "recall": 100 * recall, "f1": 100 * f1}
 
 
 def _pair(value: Any, place: str) -> Pair:

@@ -1,0 +1,114 @@
+"""Two runs on the same data: every figure of both, and an interval of the difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoverse.errors import EmoVerseError
+from emoverse.evaluation.intervals import LEVEL, SEED, by_unit, resampled, tabulate
+from emoverse.evaluation.runner import scored_run
+from emoverse.evaluation.runs import Run, load_run
+from emoverse.evaluation.score import HEADLINES, Scored, check_protocol
+
+RESAMPLES = 10_000
+
+
+def compare(
+    a: Path | str,
+    b: Path | str,
+    protocol: str = "paper",
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> dict[str, Any]:
+    """Paired bootstrap between two runs (Efron & Tibshirani 1993; Koehn, EMNLP 2004).
+
+    Every resample draws the same records (ECPE: conversations) for both runs, so what is hard for
+    both cancels out. Only records that both have answered count.
+
+    Args:
+        a: a folder that `emoverse eval` wrote.
+        b: another one, on the same data.
+        protocol: `paper` or `strict`.
+        resamples: bootstrap samples.
+        seed: of numpy's default generator.
+
+    Returns:
+        protocol, data_sha256, the two runs' folders, models and hashes, bootstrap, and per task n
+        and figures: a, b, difference (b - a), its 95 % interval, and p, the two-sided bootstrap p
+        (how often the difference falls on the other side of 0, twice, never below 2 in resamples).
+
+    Raises:
+        EmoVerseError: a folder holds no run, or the two are not about the same data.
+    """
+    check_protocol(protocol)
+    if protocol == "semeval":
+        raise EmoVerseError("Runs are compared under `paper` or `strict`.")
+    runs = [load_run(a), load_run(b)]
+    if runs[0].settings["data_sha256"] != runs[1].settings["data_sha256"]:
+        raise EmoVerseError(
+            f"{a} and {b} are about different data ({runs[0].settings['data']} and "
+            f"{runs[1].settings['data']}); compare runs on the same file."
+        )
+    common = runs[0].answers.keys() & runs[1].answers.keys()
+    if not common:
+        raise EmoVerseError(f"{a} and {b} have answered no record in common; finish them first.")
+    first, second = (scored_run(_only(run, common), protocol) for run in runs)
+    return {
+        "protocol": protocol,
+        "data_sha256": runs[0].settings["data_sha256"],
+        "runs": [
+            {
+                "folder": str(run.folder),
+                "model": run.settings["model_name"],
+                "model_sha256": run.settings.get("model_sha256"),
+                "answered": len(run.answers),
+            }
+            for run in runs
+        ],
+        "bootstrap": {"level": LEVEL, "resamples": resamples, "seed": seed},
+        "tasks": {
+            one.task: _differences(one, two, resamples, seed)
+            for one, two in zip(first, second, strict=True)
+            if one.records
+        },
+    }
+
+
+def _only(run: Run, common: set[str]) -> Run:
+    records = tuple(record for record in run.records if record.id in common)
+    return Run(run.folder, run.settings, records, run.answers)
+
+
+def _differences(a: Scored, b: Scored, resamples: int, seed: int) -> dict[str, Any]:
+    tables = [tabulate(one.task, one.gold, one.pred, one.values, one.captions) for one in (a, b)]
+    counts = by_unit(np.concatenate([table for table, _ in tables], axis=1), a.units)
+    sums = resampled(counts, resamples, seed)
+    width = tables[0][0].shape[1]
+    drawn = [tables[0][1](sums[:, :width]), tables[1][1](sums[:, width:])]
+    points = [one.headline(one.score()) for one in (a, b)]
+    tail = 50 * (1 - LEVEL)
+    figures = {}
+    for name in HEADLINES[a.task]:
+        one, two = points[0].get(name), points[1].get(name)
+        if one is None or two is None:
+            continue
+        differences = drawn[1][name] - drawn[0][name]
+        differences = differences[~np.isnan(differences)]
+        sides = min((differences <= 0).sum(), (differences >= 0).sum())
+        low, high = np.percentile(differences, [tail, 100 - tail])
+        figures[name] = {
+            "a": one,
+            "b": two,
+            "difference": two - one,
+            "interval": [round(float(low), 4), round(float(high), 4)],
+            "p": min(1.0, 2 * (int(sides) + 1) / (len(differences) + 1)),
+        }
+    return {
+        "n": len(a.records),
+        "unit": "conversation" if a.units else "record",
+        "figures": figures,
+    }

@@ -1,0 +1,232 @@
+"""The folder of one evaluation: what was asked of which model, and the append-only answers.
+
+`run.json` says what the run is about and never changes its model, data or media;
+`predictions.jsonl` only grows, one line an answer, the latest of an id counting. So a run that was
+killed goes on where it stopped, and scoring again asks nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from emoverse.emt.record import Record, load_records
+from emoverse.errors import EmoVerseError
+from emoverse.evaluation.gold import unique_ids
+from emoverse.evaluation.predictions import Answer
+from emoverse.files import read_json, sha256_of, write_json
+
+PREDICTIONS = "predictions.jsonl"
+SETTINGS = "run.json"
+SCORES = "scores.json"
+REPORT = "report.html"
+_IDENTITY = ("model_name", "model_sha256", "data_sha256", "media_root")
+_PACKAGES = ("emoverse", "torch", "transformers", "peft", "numpy", "scikit-learn", "mediapipe")
+_WEIGHTS = (".safetensors", ".gguf")
+_CONFIGS = (
+    *("config.json", "adapter_config.json", "generation_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "chat_template.jinja"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it stands on disk.
+
+    Attributes:
+        settings: what run.json holds.
+        records: the records it is about, in order.
+        answers: those answered so far, by record id.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    records: tuple[Record, ...]
+    answers: Mapping[str, Answer]
+
+
+def open_run(
+    folder: Path,
+    *,
+    model: str,
+    model_name: str,
+    model_sha256: str | None,
+    data: Path,
+    media_root: Path | None,
+    limit: int | None,
+    floors_train: Path | str | None,
+) -> dict[str, Any]:
+    """Write run.json, or check that the run begun in this folder is the same one.
+
+    `limit` and `floors_train` may change between calls: they change no answer.
+
+    Returns:
+        What run.json now holds.
+
+    Raises:
+        EmoVerseError: the folder holds a run of another model, other data or other media.
+    """
+    settings = {
+        "model": model,
+        "model_name": model_name,
+        "model_sha256": model_sha256,
+        "data": str(data.resolve()),
+        "data_sha256": sha256_of(data),
+        "media_root": str(media_root.resolve()) if media_root else None,
+        "limit": limit,
+        "floors_train": str(Path(floors_train).resolve()) if floors_train else None,
+        "versions": _versions(),
+    }
+    begun = (folder / PREDICTIONS).is_file() and (folder / PREDICTIONS).stat().st_size > 0
+    if begun and not (folder / SETTINGS).is_file():
+        raise EmoVerseError(
+            f"{folder} holds answers but no {SETTINGS} that says whose; name another --out."
+        )
+    if begun:
+        before = read_json(folder / SETTINGS)
+        for key in _IDENTITY:
+            if before.get(key) != settings[key]:
+                raise EmoVerseError(
+                    f"{folder} holds a run with another {key} ({_short(before.get(key))}, now "
+                    f"{_short(settings[key])}); name another --out, or delete that folder."
+                )
+    write_json(folder / SETTINGS, settings)
+    return settings
+
+
+def load_run(folder: Path | str) -> Run:
+    """Read a run back, its data checked against the hash it was begun with.
+
+    Raises:
+        EmoVerseError: the folder holds no run, or its data has changed or gone.
+    """
+    folder = Path(folder)
+    if not (folder / SETTINGS).is_file():
+        raise EmoVerseError(f"{folder} holds no evaluation ({SETTINGS} is missing); run one first.")
+    settings = read_json(folder / SETTINGS)
+    data = Path(settings["data"])
+    if not data.is_file():
+        raise EmoVerseError(f"{data}: the evaluated data has gone; put it back to score again.")
+    if sha256_of(data) != settings["data_sha256"]:
+        raise EmoVerseError(f"{data} has changed since the run; evaluate again.")
+    records = tuple(unique_ids(load_records(data))[: settings["limit"]])
+    return Run(folder, settings, records, answered(folder / PREDICTIONS, records))
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the folder for one writer; a torn last line, left by a kill, is cut off first.
+
+    Raises:
+        EmoVerseError: another process is writing there.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise EmoVerseError(
+            f"{folder}: another evaluation is writing there; wait for it or name another --out."
+        ) from None
+    try:
+        _drop_torn_line(folder / PREDICTIONS)
+        yield
+    finally:
+        lock.release()
+
+
+def append(path: Path, rows: Iterator[Mapping[str, Any]]) -> Iterator[int]:
+    """Append rows to a JSONL log as they come; yields how many are in.
+
+    One write a line, flushed at once: a kill can tear the last line, and no other.
+    """
+    with open(path, "a", encoding="utf-8") as sink:
+        for count, row in enumerate(rows, 1):
+            sink.write(json.dumps(row, ensure_ascii=False) + "\n")
+            sink.flush()
+            yield count
+        os.fsync(sink.fileno())
+
+
+def answered(path: Path, records: Sequence[Record]) -> dict[str, Answer]:
+    """Usable answers by record id, the latest of each; a line that is none is passed over."""
+    if not path.is_file():
+        return {}
+    wanted = {record.id: record for record in records}
+    found: dict[str, Answer] = {}
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            answer = Answer.model_validate_json(line)
+        except ValidationError:
+            continue
+        record = wanted.get(answer.id or "")
+        if record is not None and answer.query_sha256 == fingerprint(record):
+            found[record.id] = answer
+    return found
+
+
+def fingerprint(record: Record) -> str:
+    """What a record asks, as 32 hex digits: its query and the names of its media."""
+    return hashlib.sha256("\0".join((record.query, *record.media)).encode()).hexdigest()[:32]
+
+
+def model_sha256(model: str) -> str | None:
+    """One hash of everything that decides a model's answers: weights, configuration, tokenizer.
+
+    Args:
+        model: `compact` or a model folder.
+
+    Returns:
+        Hex digits; None when there is no such folder. An adapter without base weights beside it
+        counts with the pinned hash of the compact model's language model.
+    """
+    from emoverse.models import compact, weights  # heavy
+
+    folder = compact.SHIPPED if model == "compact" else Path(model)
+    if not folder.is_dir():
+        return None
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix in _WEIGHTS and not path.name.startswith("checkpoint")
+    ]
+    digest = hashlib.sha256()
+    for path in [*files, *(folder / name for name in _CONFIGS)]:
+        if path.is_file():
+            digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
+    if (folder / "adapter_model.safetensors").is_file():
+        digest.update(weights.SMOLLM2_GGUF.sha256.encode())
+    return digest.hexdigest()
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.is_file():
+        return
+    with open(path, "rb+") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if len(text) == 64 else text
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
