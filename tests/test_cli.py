@@ -119,7 +119,11 @@ def test_version(run: Run) -> None:
         ("eval", "compact"),
         ("eval", "compact", "e.jsonl", "--protocol", "semeval"),
         ("eval", "compact", "e.jsonl", "--limit", "0"),
-        ("score", "--task", "fer", "--gold", "g", "--pred", "p"),
+        ("score", "--task", "mood", "--gold", "g", "--pred", "p"),
+        ("score", "--run", "r", "--gold", "g"),
+        ("score", "--run", "r", "--judge-url", "http://localhost:1/v1"),
+        ("score", "--task", "eri", "--gold", "g", "--pred", "p", "--similarity", "compact"),
+        ("compare", "a"),
         ("score", "--task", "msa", "--gold", "g", "--pred", "p", "--protocol", "semeval"),
         ("score", "--task", "msa", "--gold", "g"),
         ("pull",),
@@ -245,15 +249,22 @@ BLOCK = {
 def test_score_prints_floors_beside(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
-    def score_files(*arguments: Any) -> dict[str, Any]:
-        calls.append(arguments)
+    def score_files(*arguments: Any, **options: Any) -> dict[str, Any]:
+        calls.append((arguments, options))
         return BLOCK
 
     stand_in(monkeypatch, "emoverse.evaluation.score", score_files=score_files)
     arguments = ("score", "--task", "ecpe", "--gold", "g", "--pred", "p", "--protocol", "strict")
     code, out, _ = run(*arguments)
     assert code == 0
-    assert calls == [("ecpe", Path("g"), Path("p"), "strict")]
+    ((passed, options),) = calls
+    assert passed == ("ecpe", Path("g"), Path("p"), "strict")
+    assert options == {
+        "floors_train": None,
+        "derive_scores": False,
+        "open_vocabulary": False,
+        "traps": False,
+    }
     for words in ("71.23", "floor: cause = target", "49.00", "1 unparseable", "protocol paper"):
         assert words in out
     assert json.loads(run(*arguments, "--json", "-")[1]) == BLOCK
@@ -281,6 +292,8 @@ def test_eval_passes_everything_on(run: Run, monkeypatch: pytest.MonkeyPatch) ->
         "media_root": Path("m"),
         "limit": 5,
         "floors_train": None,
+        "derive_scores": False,
+        "open_vocabulary": False,
     }
 
 

@@ -13,10 +13,17 @@ import typer
 
 from emoverse import __version__
 from emoverse.commands.analyze import analyze
+from emoverse.commands.annotate import app as annotate
 from emoverse.commands.build import build
+from emoverse.commands.compare import compare
+from emoverse.commands.convert import convert
 from emoverse.commands.evaluate import evaluate, score
+from emoverse.commands.export import export
 from emoverse.commands.faces import faces
+from emoverse.commands.merge import merge
 from emoverse.commands.pull import pull
+from emoverse.commands.serve import serve
+from emoverse.commands.stats import check, stats
 from emoverse.commands.train import train
 from emoverse.errors import EmoVerseError
 from emoverse.terminal import complain
@@ -36,9 +43,17 @@ app.command()(pull)
 app.command()(analyze)
 app.command()(faces)
 app.command()(build)
+app.command()(check)
+app.command()(stats)
+app.command()(export)
+app.add_typer(annotate, name="annotate")
 app.command()(train)
+app.command()(merge)
+app.command()(convert)
 app.command("eval")(evaluate)
 app.command()(score)
+app.command()(serve)
+app.command()(compare)
 
 
 @app.callback(invoke_without_command=True)

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from emoverse.tasks import TASKS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from emoverse.faces.captions import Caption
     from emoverse.faces.records import AUFrame
+    from emoverse.m2se.plan import StagePlan
+    from emoverse.training.estimate import Estimate
 
 
 def complain(sentence: str) -> None:
@@ -90,6 +96,60 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
+@contextmanager
+def rated(what: str, every: float = 30.0) -> Iterator[Callable[[int, int], None]]:
+    """A bar over (done, all) with rate and time left; off the terminal a line now and then.
+
+    What was done before the first call does not count for the rate.
+
+    Args:
+        what: is done.
+        every: seconds between plain lines.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    began = said = time.monotonic()
+    first = -1
+
+    def pace(done: int, total: int) -> str:
+        nonlocal first
+        first = done if first < 0 else first
+        took = time.monotonic() - began
+        if done <= first or took <= 0:
+            return ""
+        rate = (done - first) / took
+        left = timedelta(seconds=round((total - done) / rate))
+        speed = f"{rate:.1f} a second" if rate >= 1 else f"{1 / rate:.1f} s each"
+        return f"({speed}, {left} left)"
+
+    if not console.is_terminal:
+
+        def say(done: int, total: int) -> None:
+            nonlocal said
+            told = pace(done, total)
+            if done == total or time.monotonic() - said >= every:
+                said = time.monotonic()
+                print(f"{what}: {done:,} of {total:,} {told}".rstrip(), file=sys.stderr, flush=True)
+
+        yield say
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task(what, total=None, pace="")
+
+        def show(done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total, pace=pace(done, total))
+
+        yield show
+
+
 def print_scores(console: Console, block: Mapping[str, Any]) -> None:
     """Print one task's block of `scores.json`: its figures in percent beside the floors.
 
@@ -113,19 +173,79 @@ def print_scores(console: Console, block: Mapping[str, Any]) -> None:
     ]
     console.print(Text(", ".join(facts), style="bold"))
     names = list(block["headline"])
-    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
-    table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
-    table.add_row("score", *(_figure(block["headline"][name]) for name in names), style="bold")
     spans = block.get("intervals") or {}
-    if any(name in spans for name in names):
-        level = block.get("bootstrap", {}).get("level", 0.95)
-        cells = (_span(spans.get(name)) for name in names)
-        table.add_row(f"{level:.0%} interval", *cells, style="dim")
-    for floor, figures in block.get("floors", {}).items():
-        table.add_row(Text(f"floor: {floor}"), *(_figure(figures.get(name)) for name in names))
-    console.print(table)
+    # More columns than this do not fit beside a floor's name on 80 characters.
+    for some in (names[start : start + 5] for start in range(0, len(names), 5)):
+        table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+        table.add_column("")
+        for name in some:
+            table.add_column(name, justify="right")
+        table.add_row("score", *(_figure(block["headline"][name]) for name in some), style="bold")
+        if any(name in spans for name in some):
+            level = block.get("bootstrap", {}).get("level", 0.95)
+            cells = (_span(spans.get(name)) for name in some)
+            table.add_row(f"{level:.0%} interval", *cells, style="dim")
+        for floor, figures in block.get("floors", {}).items():
+            table.add_row(Text(f"floor: {floor}"), *(_figure(figures.get(name)) for name in some))
+        console.print(table)
+
+
+def print_plan(plans: Sequence[StagePlan]) -> None:
+    """Print a training plan: a row for each stage, a column of queries for each task."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    tasks = [task for task in TASKS if any(task in plan.counts() for plan in plans)]
+    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+    table.add_column("Stage")
+    for name in ("Samples", *(task.upper() for task in tasks), "Queries", "Epochs"):
+        table.add_column(name, justify="right")
+    for plan in plans:
+        counts = plan.counts()
+        cells = [
+            f"{counts[task]:,} ({plan.stage.rates[task]:.0%})" if task in counts else "-"
+            for task in tasks
+        ]
+        last = (f"{len(plan.records):,}", str(plan.stage.epochs))
+        table.add_row(plan.stage.name, f"{plan.samples():,}", *cells, *last)
+    Console().print(table)
+
+
+def print_estimate(found: Estimate) -> None:
+    """Print what a recipe's memory is made of, and what common GPUs have room for."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from emoverse.training.estimate import GPUS
+
+    console = Console()
+    console.print(
+        f"{found.model}: {found.parameters / 1e9:.2f} billion parameters, "
+        f"{found.trained / 1e6:.1f} million trained"
+    )
+    parts = Table("part", box=box.SIMPLE, pad_edge=False, show_edge=False)
+    parts.add_column("GB", justify="right")
+    for name, size in (
+        ("frozen weights, bfloat16", found.weights),
+        ("trained weights, gradients, AdamW", found.optimiser),
+        (f"activations of {found.batch_tokens:,} tokens", found.batch_tokens * found.activations),
+        ("attention mask", found.batch_tokens * found.mask),
+        ("logits and working space", found.batch_tokens * found.working),
+        ("visual encoder, one clip (before the step)", found.seeing),
+        ("training, peak", found.training()),
+        (f"answering, peak (keys and values of {found.prompt:,} tokens)", found.answering),
+    ):
+        parts.add_row(name, f"{size / 1e9:.2f}")
+    console.print(parts)
+    cards = Table("GPU", "this recipe", box=box.SIMPLE, pad_edge=False, show_edge=False)
+    cards.add_column("largest batch_tokens", justify="right")
+    for gigabytes in GPUS:
+        most = found.most_tokens(gigabytes)
+        fits = "fits" if found.fits(gigabytes) else "does not fit"
+        cards.add_row(f"{gigabytes} GB", fits, f"{most:,}" if most else "-")
+    console.print(cards)
 
 
 def print_faces(

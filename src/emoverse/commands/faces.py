@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from enum import Enum
+from typing import Annotated
 
 import typer
 
@@ -11,61 +12,80 @@ from emoverse.commands.options import Json
 from emoverse.terminal import print_faces, tables, waiting, write_json
 
 
+class Source(str, Enum):
+    """What measures the action units."""
+
+    mediapipe = "mediapipe"
+    blendshapes = "blendshapes"
+    openface = "openface"
+    pyfeat = "pyfeat"
+
+
+class Sum(str, Enum):
+    """Which AUs Eq 1 sums."""
+
+    all = "all"
+    emotion = "emotion"
+
+
+class Person(str, Enum):
+    """Whose peak counts."""
+
+    max = "max"
+    speaker = "speaker"
+
+
+class Style(str, Enum):
+    """How captions are worded."""
+
+    paper = "paper"
+    merr = "merr"
+
+
 def faces(
-    source: Annotated[
+    clip: Annotated[
         str, typer.Argument(metavar="CLIP|OPENFACE.csv", help="A video, image or OpenFace output.")
     ],
     emotion: Annotated[
         str | None, typer.Option(help="Caption only the AUs that belong to this emotion (Eq 3).")
     ] = None,
+    source: Annotated[
+        Source,
+        typer.Option(
+            help="mediapipe: estimated on OpenFace's scale; blendshapes: raw proxies; openface: "
+            "the program, from PATH or EMOVERSE_OPENFACE; pyfeat: an extra."
+        ),
+    ] = Source.mediapipe,
+    au_sum: Annotated[
+        Sum, typer.Option(help="Look for the peak over all AUs (Eq 1) or over the emotion's.")
+    ] = Sum.all,
+    person: Annotated[
+        Person, typer.Option(help="The person with the highest peak (Eq 2), or who speaks.")
+    ] = Person.max,
+    style: Annotated[
+        Style, typer.Option(help="`Grinning` (paper) or `slightly Cheek Raiser` (merr).")
+    ] = Style.paper,
     json_file: Json = None,
 ) -> None:
     """Action units per frame and person, the peak frame, and its caption.
 
-    Units measured from a clip are MediaPipe blendshapes read as proxies of FACS AUs.
+    Units measured from a clip are estimates or proxies of FACS AUs, not a coder's work.
     """
-    with waiting(f"Reading {source}"):
-        track = _measure(source, emotion)
+    if au_sum is Sum.emotion and emotion is None:
+        raise typer.BadParameter("--au-sum emotion needs --emotion.")
+    from emoverse.faces.captions import aus_of
+    from emoverse.faces.sources import measure
+
+    with waiting(f"Reading {clip}"):
+        found = measure(
+            clip,
+            source.value,
+            emotion=emotion,
+            style=style.value,
+            aus=aus_of(emotion) or None if au_sum is Sum.emotion else None,
+            person=person.value,
+        )
     if console := tables(json_file):
-        print_faces(console, track["frames"], track["peak"], track["caption"], track["warnings"])
+        print_faces(console, found.frames, found.peak, found.caption, found.warnings)
     if json_file:
-        for name in ("peak", "caption"):
-            track[name] = asdict(track[name]) if track[name] else None
-        track["frames"] = [asdict(frame) for frame in track["frames"]]
-        write_json(json_file, {"source": source} | track)
-
-
-def _measure(source: str, emotion: str | None) -> dict[str, Any]:
-    """The AU frames, peak frame, caption and warnings of a clip or of OpenFace's output.
-
-    `picture` is the (width, height) in pixels that the face boxes are measured in.
-    """
-    if source.lower().endswith((".csv", ".txt")):
-        from emoverse.corpora.records import Problem
-        from emoverse.faces import openface
-        from emoverse.faces.captions import describe
-        from emoverse.faces.peak import peak
-
-        problems: list[Problem] = []
-        frames = openface.read(source, problems=problems)
-        highest = peak(frames)
-        return {
-            "people": len({frame.person for frame in frames}),
-            "picture": None,
-            "peak": highest,
-            "caption": describe(highest.intensities, emotion),
-            "frames": frames,
-            "warnings": [str(problem) for problem in problems],
-        }
-    from emoverse.faces import analyse_faces
-
-    track = analyse_faces(source, emotion=emotion)
-    image = track.peak_image
-    return {
-        "people": track.people,
-        "picture": None if image is None else (image.shape[1], image.shape[0]),
-        "peak": track.peak,
-        "caption": track.caption,
-        "frames": track.frames,
-        "warnings": list(track.warnings),
-    }
+        write_json(json_file, {"source": clip, "measured_by": source.value} | asdict(found))

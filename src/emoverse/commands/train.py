@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from emoverse.terminal import complain, print_estimate, print_plan
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml")],
@@ -20,11 +22,48 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = (
         False
     ),
+    plan_only: Annotated[
+        bool,
+        typer.Option("--plan-only", help="Show and write the plan of the stages; train nothing."),
+    ] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Show the memory it needs on common GPUs; train nothing."),
+    ] = False,
 ) -> None:
-    """Train by a recipe: stage 1, then stage 2 (M2SE)."""
+    """Train by a recipe: stage 1, then stage 2 (M2SE).
+
+    Ctrl-C and SIGTERM save before they end the run; --resume goes on from there.
+    """
     for override in overrides or []:
         if "=" not in override.lstrip("="):
             raise typer.BadParameter(f"--set takes key=value, not {override!r}.")
-    from emoverse.training import train as run
+    if estimate:
+        from emoverse.m2se.recipe import load_recipe
+        from emoverse.training.estimate import estimate as work_out
 
-    run(recipe, overrides=list(overrides or []), out=out, resume=resume)
+        print_estimate(work_out(load_recipe(recipe, list(overrides or []))))
+        return
+    if plan_only:
+        _plan(recipe, list(overrides or []), out)
+        return
+    from emoverse.training import train as run
+    from emoverse.training.stopping import Stopped
+
+    try:
+        run(recipe, overrides=list(overrides or []), out=out, resume=resume)
+    except Stopped as stopped:
+        complain(str(stopped))
+        raise typer.Exit(stopped.code) from None
+
+
+def _plan(path: Path, overrides: list[str], out: Path | None) -> None:
+    """Print the plan as a table; write it where a training would, for diffs and re-use."""
+    from emoverse.m2se.plan import PLAN, planned, write_plan
+    from emoverse.m2se.recipe import load_recipe
+
+    recipe = load_recipe(path, overrides)
+    plans = planned(recipe)
+    print_plan(plans)
+    written = write_plan((out or Path("runs") / path.stem) / PLAN, plans, recipe.seed)
+    print(f"Written to {written}; train with it by --set plan={written}")

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from emoverse.corpora.merr import Reason
 from emoverse.corpora.records import Dialogue, Utterance
+from emoverse.emt.clips import Look
 from emoverse.emt.record import Record
 from emoverse.faces import captions
 from emoverse.tasks import ecpe, er, eri, fer, labels, msa
 from emoverse.tasks.action_units import BY_CODE
 
+Seen = Mapping[str, Look]
+"""What the face work found, by the utterance's id; utterances without a clip are left out."""
 
-def utterance_records(dialogue: Dialogue, *, context: bool) -> Iterator[Record]:
+_NOTHING: Seen = {}
+
+
+def utterance_records(
+    dialogue: Dialogue, *, context: bool, seen: Seen = _NOTHING
+) -> Iterator[Record]:
     """MSA and ER records of a dialogue's utterances.
 
     MSA needs a sentiment other than neutral (in valid and test splits a score of 0 will do, for
@@ -22,14 +31,18 @@ def utterance_records(dialogue: Dialogue, *, context: bool) -> Iterator[Record]:
     Args:
         dialogue: MELD, MOSEI, MOSI or a folder.
         context: put the dialogue's earlier turns in front of the ER query.
+        seen: the clips' results; CMU-MOSEI's and MOSI's records show the peak frame, as in the
+            paper's stage 1, the others the clip.
     """
     wording = "mosei" if dialogue.corpus in ("mosei", "mosi") else "meld"
     turns = [(turn.speaker or "Someone", turn.text) for turn in dialogue.utterances]
     for place, utterance in enumerate(dialogue.utterances):
         polarity = _polarity(utterance)
+        look = seen.get(utterance.id)
         if polarity:
             label = utterance.score if utterance.score is not None else polarity
-            yield _record(utterance, "msa", msa.query(utterance.text), msa.answer(polarity), label)
+            query, answer = msa.query(utterance.text), msa.answer(polarity)
+            yield _record(utterance, "msa", query, answer, label, look=look)
         if utterance.emotion:
             query = er.query(
                 utterance.text,
@@ -38,10 +51,39 @@ def utterance_records(dialogue: Dialogue, *, context: bool) -> Iterator[Record]:
                 context=turns[:place] if context else (),
             )
             answer = er.answer(utterance.emotion, wording)
-            yield _record(utterance, "er", query, answer, utterance.emotion)
+            yield _record(utterance, "er", query, answer, utterance.emotion, look=look)
 
 
-def cause_records(dialogue: Dialogue) -> Iterator[Record]:
+def expression_records(dialogue: Dialogue, seen: Seen, used: set[str]) -> Iterator[Record]:
+    """FER records, one for every clip with a face: its peak frame and Eq 3's caption.
+
+    A caption that shares no action unit with the label, or a clip without a label, tells all of
+    the face's action units and is marked `meta.fallback`; a face without an active one gives no
+    record.
+
+    Args:
+        dialogue: of any corpus.
+        seen: the clips' results.
+        used: keys of clips that have a record already; added to, so that a clip that is in two
+            corpora is captioned once.
+    """
+    for utterance in dialogue.utterances:
+        look = seen.get(utterance.id)
+        if look is None or look.peak is None or look.intensities is None or look.key in used:
+            continue
+        told = captions.describe(look.intensities, utterance.emotion)
+        if told.codes:
+            used.add(look.key)
+            record = _record(
+                utterance, "fer", fer.query(), fer.answer(told.phrases), list(told.codes), look=look
+            )
+            meta = {**record.meta, "peak": {"frame": look.frame, "seconds": look.timestamp}}
+            if told.fallback:
+                meta["fallback"] = True
+            yield replace(record, images=(look.peak,), videos=(), meta=meta)
+
+
+def cause_records(dialogue: Dialogue, seen: Seen = _NOTHING) -> Iterator[Record]:
     """ECPE records, one for every non-neutral utterance of an ECF conversation."""
     turns = [
         ecpe.Turn(turn.index, turn.speaker or "Someone", turn.text, turn.emotion or "neutral")
@@ -55,7 +97,8 @@ def cause_records(dialogue: Dialogue) -> Iterator[Record]:
         label = [[pair.emotion_index, pair.emotion, pair.cause_index] for pair in pairs]
         query = ecpe.query(turns, utterance.index)
         # A conversation is one sample: its targets share all but their last lines.
-        yield _record(utterance, "ecpe", query, ecpe.answer(pairs), label, dialogue.id)
+        answer, look = ecpe.answer(pairs), seen.get(utterance.id)
+        yield _record(utterance, "ecpe", query, answer, label, dialogue.id, look=look)
 
 
 def reason_records(reasons: Iterable[Reason]) -> Iterator[Record]:
@@ -168,21 +211,40 @@ def _record(
     response: str,
     label: object,
     sample: str | None = None,
+    *,
+    look: Look | None = None,
 ) -> Record:
     unique = f"{utterance.corpus}/{utterance.id}"
-    meta = {"sample": f"{utterance.corpus}/{sample}" if sample else unique}
+    meta: dict[str, object] = {"sample": f"{utterance.corpus}/{sample}" if sample else unique}
     if utterance.corpus in ("meld", "ecf"):
         meta["dialogue"] = f"{utterance.corpus}/{utterance.split}/{utterance.dialogue}"
-    usable = utterance.clip is not None and utterance.clip_problem is None
+    if utterance.speaker:
+        meta["speaker"] = utterance.speaker
+    if utterance.start is not None and utterance.end is not None:
+        meta["seconds"] = round(utterance.end - utterance.start, 3)
+    if look and look.face:
+        meta["face"] = look.face
+    images, videos = _media(utterance, look)
     return Record(
         query=query,
         response=response,
         task=task,
         id=f"{unique}/{task}",
-        videos=(str(utterance.clip),) if usable else (),
+        images=images,
+        videos=videos,
         source=utterance.corpus,
         split=utterance.split,
         text=utterance.text,
         label=label,
         meta=meta,
     )
+
+
+def _media(utterance: Utterance, look: Look | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Images and videos of an utterance's own records."""
+    if utterance.clip is None or utterance.clip_problem or (look and look.error):
+        return (), ()
+    if look and look.peak and utterance.corpus in ("mosei", "mosi"):
+        return (look.peak,), ()
+    # A whole video is no clip of the utterance.
+    return (), () if utterance.whole_video else (str(utterance.clip),)

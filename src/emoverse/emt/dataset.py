@@ -1,0 +1,81 @@
+"""An EMT folder on disk: its splits, its records, and where their media lie."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from emoverse.corpora.tables import SPLITS
+from emoverse.emt.record import Record, dump_records, load_records, to_row
+from emoverse.errors import EmoVerseError
+from emoverse.files import read_json, read_text, sha256_of, write_json, write_text
+
+Splits = Mapping[str, list[Record]]
+
+
+def read(path: Path | str) -> dict[str, list[Record]]:
+    """The records of a dataset by split.
+
+    Args:
+        path: a folder that `emoverse build` wrote (`train.jsonl`, `valid.jsonl`, `test.jsonl`,
+            those that are there), or one file of records, whose name then names the split.
+
+    Raises:
+        EmoVerseError: nothing to read there, or a record is malformed.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return {path.stem: load_records(path)}
+    files = {split: path / f"{split}.jsonl" for split in SPLITS}
+    found = {split: load_records(file) for split, file in files.items() if file.is_file()}
+    if not found:
+        raise EmoVerseError(
+            f"{path}: no train.jsonl, valid.jsonl or test.jsonl there; name a folder that "
+            "`emoverse build` wrote."
+        )
+    return found
+
+
+def root(path: Path | str) -> Path:
+    """The folder that the records' relative media paths start from."""
+    path = Path(path)
+    return path if path.is_dir() else path.parent
+
+
+def drop(path: Path, kept: Splits, dropped: Sequence[tuple[Record, str, str]]) -> None:
+    """Leave training records out of a dataset folder, on disk.
+
+    They move from `train.jsonl` to `dropped.jsonl`, each with `kind` and `why`; `build.json`
+    then tells the new counts, `manifest.json` the new hashes. Building again undoes it.
+
+    Args:
+        path: the dataset's folder.
+        kept: what remains, by split.
+        dropped: (record, kind, why).
+    """
+    lines = [
+        json.dumps(to_row(record) | {"kind": kind, "why": why}, ensure_ascii=False) + "\n"
+        for record, kind, why in dropped
+    ]
+    aside = path / "dropped.jsonl"
+    earlier = read_text(aside) if aside.is_file() else ""
+    # First the copy, then the cut: killed in between, no record is lost.
+    write_text(aside, earlier + "".join(line for line in lines if line not in earlier))
+    dump_records(path / "train.jsonl", kept["train"])
+    if (path / "build.json").is_file():
+        told = read_json(path / "build.json")
+        counts = dict(Counter(record.task for record in kept["train"]))
+        told["records"] = told.get("records", {}) | {"train": counts}
+        told["dropped"] = dict(
+            Counter(json.loads(line)["kind"] for line in read_text(aside).splitlines())
+        )
+        write_json(path / "build.json", told)
+    if (path / "manifest.json").is_file():
+        manifest = read_json(path / "manifest.json")
+        for name in ("build.json", "dropped.jsonl", "train.jsonl"):
+            if (file := path / name).is_file():
+                facts = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+                manifest.setdefault("files", {})[name] = facts
+        write_json(path / "manifest.json", manifest)

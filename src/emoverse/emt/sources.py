@@ -1,0 +1,142 @@
+"""The corpora that a dataset is built from: their folders, their rows, and their clips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from emoverse.corpora import ecf, meld, mosei, tables
+from emoverse.corpora.records import Problem, Utterance
+from emoverse.errors import EmoVerseError
+
+_ECF_FILE = "Subtask_2_train.json"
+_ECF_VALID = "ecf1_dev.txt"
+_ECF_LINKS = "all_data_pair_ECFvsMELD.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A corpus on disk.
+
+    Attributes:
+        path: its annotations; clips may lie there too, at any depth.
+        clips: folder of the clips; None looks for them in `path`.
+    """
+
+    path: Path
+    clips: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A corpus that was read."""
+
+    name: str
+    utterances: tuple[Utterance, ...]
+
+
+def read(
+    *,
+    meld_at: Folder | None,
+    mosei_at: Folder | None,
+    mosi_at: Folder | None,
+    ecf_at: Folder | None,
+    with_clips: bool,
+    problems: list[Problem],
+) -> list[Spoken]:
+    """Read the corpora that were named.
+
+    Conversations of `ecf1_dev.txt`, when that lies beside ECF's JSON, become the valid split.
+    ECF's utterances without a clip of their own get MELD's, through
+    `all_data_pair_ECFvsMELD.txt` when that lies there.
+
+    Args:
+        meld_at: as `emoverse.corpora.meld` reads it.
+        mosei_at: CMU-MOSEI as `emoverse.corpora.mosei` reads it.
+        mosi_at: the same for CMU-MOSI.
+        ecf_at: folder with `Subtask_2_train.json`.
+        with_clips: look for clips.
+        problems: rows that were skipped are added.
+
+    Raises:
+        EmoVerseError: a corpus lacks its files, or clips were named and are not there.
+    """
+    found: list[Spoken] = []
+    for name, reader, at in (
+        ("MELD", meld.read, meld_at),
+        ("CMU-MOSEI", mosei.read, mosei_at),
+        ("CMU-MOSI", mosei.read, mosi_at),
+    ):
+        if at:
+            rows, bad = reader(at.path, _clips(at, with_clips))
+            problems += bad
+            found.append(Spoken(name, tuple(rows if with_clips else _bare(rows))))
+    if ecf_at:
+        valid = ecf_at.path / _ECF_VALID
+        rows, bad = ecf.read(
+            ecf_at.path / _ECF_FILE if ecf_at.path.is_dir() else ecf_at.path,
+            _clips(ecf_at, with_clips),
+            valid_ids=ecf.conversation_ids(valid) if valid.is_file() else (),
+        )
+        problems += bad
+        links = ecf_at.path / _ECF_LINKS
+        if with_clips and links.is_file():
+            rows = list(_joined(rows, found, ecf.meld_links(links)))
+        found.append(Spoken("ECF 2.0", tuple(rows)))
+    return found
+
+
+def annotation_files(folders: Sequence[Folder]) -> list[Path]:
+    """The files that hold the corpora's rows and labels, for the manifest."""
+    suffixes = (".csv", ".tsv", ".json", ".txt", ".csd")
+    files: list[Path] = []
+    for folder in folders:
+        if folder.path.is_file():
+            files.append(folder.path)
+        else:
+            found = (p for pattern in ("*", "*/*") for p in sorted(folder.path.glob(pattern)))
+            files += [p for p in found if p.is_file() and p.suffix.lower() in suffixes]
+    return files
+
+
+def _clips(folder: Folder, wanted: bool) -> Path | None:
+    if not wanted:
+        return None
+    if folder.clips is not None:
+        if not folder.clips.is_dir():
+            raise EmoVerseError(f"{folder.clips}: no such folder of clips; check the path.")
+        return folder.clips.absolute()
+    found = folder.path.is_dir() and _holds_clips(folder.path)
+    return folder.path.absolute() if found else None
+
+
+def _holds_clips(folder: Path) -> bool:
+    return any(
+        os.path.splitext(name)[1].lower() in tables.VIDEO_SUFFIXES and name[0] != "."
+        for _, _, files in os.walk(folder, followlinks=False)
+        for name in files
+    )
+
+
+def _bare(rows: Sequence[Utterance]) -> Iterator[Utterance]:
+    # A `Raw` folder beside MMSA's labels is read unasked.
+    return (replace(row, clip=None, clip_problem=None, whole_video=False) for row in rows)
+
+
+def _joined(
+    rows: Sequence[Utterance], corpora: Sequence[Spoken], links: dict[tuple[str, int], str]
+) -> Iterator[Utterance]:
+    """ECF's utterances with MELD's clips where ECF's own are missing."""
+    clips = {
+        one.id: one for corpus in corpora if corpus.name == "MELD" for one in corpus.utterances
+    }
+    for row in rows:
+        name = links.get((row.dialogue, row.index), "")
+        split, _, rest = name.partition("_")
+        twin = clips.get(f"{tables.split_name(split)}_{rest}")
+        if row.clip is None and twin is not None and twin.clip is not None:
+            yield replace(row, clip=twin.clip, clip_problem=twin.clip_problem)
+        else:
+            yield row

@@ -1,0 +1,266 @@
+"""Who answers: the model in this process, or one behind an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from PIL import Image
+
+from emoverse.emt import endpoint as remote
+from emoverse.emt.record import Record
+from emoverse.errors import EmoVerseError
+from emoverse.inference.analysis import Analysis
+from emoverse.inference.engine import Engine
+from emoverse.inference.interview import Interview, Prediction, Question, Watched
+from emoverse.serving.metrics import Metrics
+from emoverse.serving.problems import Refused
+from emoverse.serving.queue import Batcher
+from emoverse.serving.settings import Settings
+from emoverse.tasks import SYSTEM_PROMPT, ecpe, er, eri, fer, msa, task_of
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "msa": msa.parse,
+    "er": er.parse,
+    "fer": lambda text: list(fer.parse(text)),
+    "eri": eri.parse,
+    "ecpe": lambda text: [
+        [pair.emotion_index, pair.emotion, pair.cause_index] for pair in ecpe.parse(text) or ()
+    ],
+}
+# Phrases, a label, pairs: short. A reason: prose.
+_MOST_TOKENS = {"msa": 16, "er": 16, "fer": 96, "eri": 256, "ecpe": 128}
+_FRAMES = 8
+Result = TypeVar("Result")
+Asking = Generator[list[Question], list[Prediction], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer in a chat.
+
+    Attributes:
+        text: what the model said.
+        task: the task that the question shows, None for any other question.
+        label, probabilities: as in `Prediction`.
+        finish: `stop` or `length`.
+        tokens_in, tokens_out: tokens of words.
+    """
+
+    text: str
+    task: str | None
+    label: Any
+    probabilities: dict[str, float]
+    finish: str
+    tokens_in: int
+    tokens_out: int
+
+
+class Backend(Protocol):
+    """What the server needs of a model."""
+
+    name: str
+    frames: int
+
+    async def start(self) -> None:
+        """Get ready to answer."""
+
+    async def stop(self) -> None:
+        """Finish what is under way."""
+
+    async def conduct(self, interview: Interview) -> Analysis:
+        """Have an interview answered."""
+        ...
+
+    def check(self, query: str) -> None:
+        """Refuse a chat's question that cannot be answered."""
+
+    async def chat(
+        self,
+        system: str | None,
+        query: str,
+        shown: Watched | None,
+        most: int | None,
+        told: Callable[[str], None] | None,
+    ) -> Said:
+        """Answer one question, telling the text so far."""
+        ...
+
+
+class Local:
+    """The model in this process, behind a queue."""
+
+    frames = 0
+
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        """Put a queue in front of a loaded model."""
+        self.name = engine.name
+        self._engine = engine
+        self._queue = Batcher(
+            engine.ask, size=settings.batch, window=settings.window, metrics=metrics
+        )
+
+    async def start(self) -> None:
+        """Start the model's thread."""
+        self._queue.start()
+
+    async def stop(self) -> None:
+        """Finish what is under way."""
+        await asyncio.to_thread(self._queue.stop)
+
+    async def conduct(self, interview: Interview) -> Analysis:
+        """Have an interview answered.
+
+        Raises:
+            EmoVerseError: the interview refuses what it was given.
+        """
+        return await self._queue.conduct(interview)
+
+    def check(self, query: str) -> None:
+        """Refuse what is in none of the five tasks' wording.
+
+        Raises:
+            EmoVerseError: it shows no task, or a conversation in it is malformed.
+        """
+        if task_of(query) == "ecpe":
+            ecpe.parse_query(query)
+
+    async def chat(
+        self,
+        system: str | None,
+        query: str,
+        shown: Watched | None,
+        most: int | None,
+        told: Callable[[str], None] | None,
+    ) -> Said:
+        """Answer a question that `check` lets pass."""
+        task = task_of(query)
+        question = Question(Record(query, "", task), shown)
+        found = await self._queue.conduct(_single(question), told)
+        count = self._engine.model.tokenizer
+        return Said(
+            found.text,
+            task,
+            found.label,
+            dict(found.probabilities),
+            "stop",
+            len(count(query)["input_ids"]),
+            len(count(found.text)["input_ids"]),
+        )
+
+
+class Remote:
+    """A model behind an OpenAI-compatible endpoint such as vLLM's."""
+
+    frames = _FRAMES
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare to ask.
+
+        Raises:
+            EmoVerseError: the URL is not one.
+        """
+        assert settings.endpoint and settings.backend_model
+        self.name = settings.backend_model
+        self._endpoint = remote.Endpoint(
+            settings.endpoint,
+            settings.backend_model,
+            settings.endpoint_key,
+            concurrency=settings.batch,
+            timeout=settings.limits.request_seconds,
+            retries=2,
+        )
+        self._client = remote.connect(self._endpoint)
+        self._free = asyncio.Semaphore(settings.batch)
+
+    async def start(self) -> None:
+        """Nothing to do: connections are made when they are needed."""
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def conduct(self, interview: Interview) -> Analysis:
+        """Have an interview answered.
+
+        Raises:
+            EmoVerseError: the interview refuses what it was given.
+            Refused: the endpoint gives no answer.
+        """
+        try:
+            questions = next(interview)
+            while True:
+                answers = await asyncio.gather(*(self._answer(q) for q in questions))
+                questions = interview.send(answers)
+        except StopIteration as end:
+            analysis: Analysis = end.value
+            return analysis
+
+    def check(self, query: str) -> None:
+        """Any question may be asked."""
+
+    async def chat(
+        self,
+        system: str | None,
+        query: str,
+        shown: Watched | None,
+        most: int | None,
+        told: Callable[[str], None] | None,
+    ) -> Said:
+        """Answer any question; the text comes in one piece.
+
+        Raises:
+            Refused: the endpoint gives no answer.
+        """
+        try:
+            task = task_of(query)
+        except EmoVerseError:
+            task = None
+        reply = await self._ask(system or SYSTEM_PROMPT, query, _pictures(task, shown), most or 512)
+        label = _PARSERS[task](reply.text) if task else None
+        finish = "length" if reply.finish == "length" else "stop"
+        return Said(
+            reply.text, task, label, {}, finish, reply.tokens_in or 0, reply.tokens_out or 0
+        )
+
+    async def _answer(self, question: Question) -> Prediction:
+        task = question.record.task
+        reply = await self._ask(
+            SYSTEM_PROMPT,
+            question.record.query,
+            _pictures(task, question.shown),
+            _MOST_TOKENS[task],
+        )
+        return Prediction(question.record.id, reply.text, _PARSERS[task](reply.text))
+
+    async def _ask(
+        self, system: str, query: str, images: tuple[bytes, ...], most: int
+    ) -> remote.Reply:
+        asked = remote.Question(query, images, max_tokens=most, system=system)
+        try:
+            async with self._free:
+                return await remote.ask(self._client, self._endpoint, asked, None)
+        except remote.EndpointError:
+            # What it said may quote the question or name its address: not for clients or logs.
+            raise Refused(
+                502, "backend_failed", "The model behind this server gives no answer; try later."
+            ) from None
+
+
+def _single(question: Question) -> Asking[Prediction]:
+    (found,) = yield [question]
+    return found
+
+
+def _pictures(task: str | None, shown: Watched | None) -> tuple[bytes, ...]:
+    """What goes with a question: the peak frame for FER, else frames of the whole clip."""
+    if shown is None:
+        return ()
+    if task == "fer" and shown.track.peak_image is not None:
+        buffer = io.BytesIO()
+        Image.fromarray(shown.track.peak_image).save(buffer, "JPEG", quality=90)
+        return (buffer.getvalue(),)
+    return shown.frames

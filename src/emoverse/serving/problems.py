@@ -1,0 +1,71 @@
+"""Errors as clients see them: a status, a code for programs and a sentence for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from emoverse.errors import EmoVerseError
+
+
+class Refused(Exception):
+    """A request that is answered with an error.
+
+    Attributes:
+        status: of HTTP.
+        code: a short word that never changes.
+        retry_after: seconds after which the request may succeed, None when it never will.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+def body(code: str, message: str) -> dict[str, Any]:
+    """The JSON of an error, in the form that OpenAI's clients expect."""
+    return {"error": {"message": message, "type": code, "param": None, "code": code}}
+
+
+def response(refused: Refused) -> JSONResponse:
+    """The response for a refusal."""
+    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+    if refused.status == 401:
+        scheme = "Basic" if refused.code == "unauthorized_page" else "Bearer"
+        headers["WWW-Authenticate"] = f'{scheme} realm="emoverse"'
+    return JSONResponse(body(refused.code, str(refused)), refused.status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every kind of mistake in one form; our own faults are the guard's to tell."""
+
+    @app.exception_handler(Refused)
+    async def _refused(_: Request, error: Refused) -> JSONResponse:
+        return response(error)
+
+    @app.exception_handler(EmoVerseError)
+    async def _mistake(_: Request, error: EmoVerseError) -> JSONResponse:
+        return JSONResponse(body("bad_input", str(error)), 422)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Where and what, never the value: it may be private, or not fit for JSON.
+        told = "; ".join(
+            f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+            for found in error.errors()[:5]
+        )
+        return JSONResponse(body("bad_request", told), 422)
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+        names = {404: "not_found", 405: "method_not_allowed"}
+        code = names.get(error.status_code, "bad_request")
+        return JSONResponse(body(code, str(error.detail)), error.status_code, error.headers)

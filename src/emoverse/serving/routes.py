@@ -1,0 +1,353 @@
+"""The server's addresses."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from emoverse import __version__
+from emoverse.inference.interview import Watched, clip_interview, dialogue_interview, load_turns
+from emoverse.serving import chat
+from emoverse.serving.jobs import ENDED, Row
+from emoverse.serving.media import shown_name, stored, under_roots
+from emoverse.serving.problems import Refused
+from emoverse.serving.schemas import (
+    MOST_DIALOGUE,
+    Analysis,
+    ChatRequest,
+    ClipPath,
+    Completion,
+    Dialogue,
+    Health,
+    Job,
+    JobList,
+    JobRequest,
+    ModelList,
+    Problem,
+)
+
+if TYPE_CHECKING:
+    from emoverse.serving.app import Service
+
+router = APIRouter()
+_LISTED = 100
+_FORM_FIELDS = 8
+_STREAM = "text/event-stream"
+_EVENT = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("event", "id", "data")},
+}
+_NO_BUFFER = {"X-Accel-Buffering": "no"}
+
+
+def _body(schema: type[ClipPath], extra: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI of a body that is either JSON with a path, or a form with a file."""
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "additionalProperties": False,
+        "properties": {
+            "file": {"type": "string", "format": "binary", "description": "A video or a picture."},
+            "tasks": {"type": "string", "description": "msa,er,fer,eri, or some of them."},
+            **extra,
+        },
+    }
+    own = schema.model_json_schema()
+    parts = own.pop("$defs", {})
+    for name, value in own["properties"].items():  # the page knows no place for definitions here
+        if reference := value.get("items", {}).get("$ref"):
+            own["properties"][name] = value | {"items": parts[reference.rsplit("/", 1)[1]]}
+    content = {"application/json": {"schema": own}, "multipart/form-data": {"schema": form}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _responses(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: {"model": Problem} for code in codes}
+
+
+@router.get("/healthz", tags=["server"])
+async def health(request: Request) -> Health:
+    """Whether the server can answer; needs no token."""
+    service = _service(request)
+    return Health(
+        status="stopping" if service.stopping else "ok",
+        version=__version__,
+        model=service.backend.name,
+        backend=service.settings.backend,
+    )
+
+
+@router.get("/metrics", tags=["server"], response_class=PlainTextResponse)
+async def metrics(request: Request) -> PlainTextResponse:
+    """Figures for Prometheus."""
+    return PlainTextResponse(_service(request).metrics.text())
+
+
+@router.post(
+    "/v1/analyze",
+    tags=["analysis"],
+    openapi_extra=_body(ClipPath, {"text": {"type": "string", "maxLength": 4000}}),
+    responses=_responses(404, 415, 502, 504),
+)
+async def analyze(request: Request) -> Analysis:
+    """Read one clip: upload it, or name it by its path on the server."""
+    service = _service(request)
+    async with _clip(request, ClipPath, service.scratch) as (asked, file, name, _):
+
+        async def work() -> Analysis:
+            piece = await service.sandbox.watch(file, name)
+            interview = clip_interview(
+                piece.watched, asked.text, list(asked.tasks), service.backend.name
+            )
+            return Analysis.model_validate((await service.backend.conduct(interview)).to_json())
+
+        return await service.bounded(request, work())
+
+
+@router.post("/v1/dialogue", tags=["analysis"], responses=_responses(404, 502, 504))
+async def dialogue(request: Request, asked: Dialogue) -> Analysis:
+    """Read a conversation: every utterance's emotion, and which utterance caused which."""
+    service = _service(request)
+    if sum(len(turn.text) for turn in asked.turns) > MOST_DIALOGUE:
+        told = f"A conversation may have {MOST_DIALOGUE} characters; cut it."
+        raise Refused(413, "too_long", told)
+    turns, _, _ = load_turns([turn.model_dump(exclude_none=True) for turn in asked.turns])
+    files = {
+        turn.clip: under_roots(turn.clip, service.settings.roots)
+        for turn in asked.turns
+        if turn.clip is not None
+    }
+
+    async def work() -> Analysis:
+        seen: dict[str, Watched] = {}
+        for name, file in files.items():
+            piece = await service.sandbox.watch(file, name)
+            seen[name] = piece.watched
+        interview = dialogue_interview(turns, lambda name: seen[name], service.backend.name)
+        return Analysis.model_validate((await service.backend.conduct(interview)).to_json())
+
+    return await service.bounded(request, work())
+
+
+@router.post(
+    "/v1/jobs",
+    tags=["jobs"],
+    status_code=202,
+    openapi_extra=_body(
+        JobRequest,
+        {
+            "transcript": {"type": "string", "description": "JSON, as in the other form."},
+            "part": {"type": "number"},
+        },
+    ),
+    responses=_responses(404, 415),
+)
+async def add_job(request: Request) -> Job:
+    """Have a long video read part by part, each with its lines of the transcript.
+
+    Times within a part's analysis count from the part's start.
+    """
+    service = _service(request)
+    counts = service.store.count()
+    if counts.get("queued", 0) + counts.get("running", 0) >= service.settings.limits.jobs:
+        raise Refused(429, "too_many_jobs", "Too many jobs wait; try again later.", retry_after=60)
+    async with _clip(request, JobRequest, service.store.uploads) as (asked, file, name, keep):
+        values = asked.model_dump(include={"tasks", "transcript", "part"})
+        row = service.store.add(name, file, uploaded=keep is not None, request=values)
+        if keep is not None:
+            keep.pop_all()
+    service.runner.wake()
+    return _job(row)
+
+
+@router.get("/v1/jobs", tags=["jobs"])
+async def list_jobs(request: Request) -> JobList:
+    """The newest hundred jobs."""
+    return JobList(jobs=[_job(row) for row in _service(request).store.newest(_LISTED)])
+
+
+@router.get("/v1/jobs/{job}", tags=["jobs"], responses=_responses(404))
+async def job(request: Request, job: str) -> Job:
+    """How far a job is, and what it found."""
+    service = _service(request)
+    row = _row(service, job)
+    return _job(row, [part for _, part in service.store.parts(row.id)])
+
+
+@router.get(
+    "/v1/jobs/{job}/events",
+    tags=["jobs"],
+    response_class=StreamingResponse,
+    responses={200: {"content": {_STREAM: {"schema": _EVENT}}}, **_responses(404)},
+)
+async def job_events(
+    request: Request,
+    job: str,
+    last_event_id: Annotated[int, Header(ge=-1, le=1_000_000_000)] = -1,
+) -> StreamingResponse:
+    """A job's course as server-sent events: `part`, `progress` and at last `end`.
+
+    The id of a `part` event is its number; a client that comes back names the last one it has.
+    """
+    service = _service(request)
+    row = _row(service, job)
+    events = service.runner.events(row.id, last_event_id + 1)
+    return StreamingResponse(events, media_type=_STREAM, headers=_NO_BUFFER)
+
+
+@router.post("/v1/jobs/{job}/cancel", tags=["jobs"], responses=_responses(404))
+async def cancel_job(request: Request, job: str) -> Job:
+    """End a job; what it found stays."""
+    service = _service(request)
+    row = _row(service, job)
+    await service.runner.cancel(row.id)
+    return _job(_row(service, job), [part for _, part in service.store.parts(row.id)])
+
+
+@router.delete("/v1/jobs/{job}", tags=["jobs"], status_code=204, responses=_responses(404, 409))
+async def delete_job(request: Request, job: str) -> None:
+    """Forget a job that has ended, and all that it found."""
+    service = _service(request)
+    row = _row(service, job)
+    if row.state not in ENDED:
+        raise Refused(409, "job_not_ended", "The job has not ended; cancel it first.")
+    service.store.delete(row.id)
+
+
+@router.get("/v1/models", tags=["chat"])
+async def models(request: Request) -> ModelList:
+    """The model that can be asked."""
+    return ModelList.model_validate({"data": [{"id": _service(request).backend.name}]})
+
+
+@router.post(
+    "/v1/chat/completions",
+    tags=["chat"],
+    response_model=Completion,
+    responses={
+        200: {"content": {_STREAM: {"schema": _EVENT}}},
+        **_responses(404, 502, 504),
+    },
+)
+async def completions(request: Request, asked: ChatRequest) -> Response:
+    """Answer one question about pictures or a video, as OpenAI's API does.
+
+    The compact model answers the five questions in their own wording (see the project's
+    documentation); a model behind `--backend openai` answers any.
+    """
+    service = _service(request)
+    question = chat.read(asked, service.backend.name)
+    service.backend.check(question.query)
+    most = asked.max_completion_tokens or asked.max_tokens
+
+    async def work() -> tuple[Watched | None, list[str]]:
+        return await chat.watch(question, service.sandbox, service.scratch)
+
+    shown, warnings = await service.bounded(request, work())
+    if asked.stream:
+        seconds = service.settings.limits.request_seconds
+        events = chat.stream(service.backend, question, shown, asked, warnings, seconds)
+        return StreamingResponse(events, media_type=_STREAM, headers=_NO_BUFFER)
+    said = await service.bounded(
+        request, service.backend.chat(question.system, question.query, shown, most, None)
+    )
+    return JSONResponse(chat.completion(asked.model, said, warnings).model_dump())
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _row(service: Service, job: str) -> Row:
+    row = service.store.get(job)
+    if row is None:
+        raise Refused(404, "no_such_job", "There is no such job; check its id.")
+    return row
+
+
+def _job(row: Row, parts: list[dict[str, Any]] | None = None) -> Job:
+    return Job.model_validate(
+        {
+            "id": row.id,
+            "state": row.state,
+            "clip": row.name,
+            "created": row.created,
+            "updated": row.updated,
+            "duration": row.duration,
+            "done": row.done,
+            "error": row.error,
+            "parts": parts or [],
+        }
+    )
+
+
+@contextlib.asynccontextmanager
+async def _clip(
+    request: Request, schema: type[Any], folder: Path
+) -> AsyncIterator[tuple[Any, Path, str, contextlib.ExitStack | None]]:
+    """What is asked, the clip's file and name, and (for an upload) what deletes it at the end."""
+    roots = _service(request).settings.roots
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=_FORM_FIELDS) as form:
+            asked, upload = _read_form(form, schema)
+            file = await stored(upload, folder)
+        with contextlib.ExitStack() as keep:
+            keep.callback(file.unlink, missing_ok=True)
+            yield asked, file, shown_name(upload.filename), keep
+        return
+    if kind != "application/json":
+        raise Refused(
+            415, "bad_request", "Send JSON with a `path`, or multipart/form-data with a `file`."
+        )
+    asked = _validated(schema, await _json(request))
+    yield asked, under_roots(asked.path, roots), asked.path, None
+
+
+def _read_form(form: FormData, schema: type[Any]) -> tuple[Any, UploadFile]:
+    values: dict[str, Any] = {}
+    upload = None
+    for name, value in form.multi_items():
+        if name == "file" and isinstance(value, UploadFile):
+            upload = value
+        elif isinstance(value, UploadFile) or name in values or name == "path":
+            raise Refused(422, "bad_request", f"{name[:40]!r} is not a field of this form.")
+        else:
+            values[name] = value
+    if upload is None:
+        raise Refused(422, "bad_request", "The form has no file named `file`; add the clip.")
+    if "tasks" in values:
+        values["tasks"] = [task.strip() for task in values["tasks"].split(",") if task.strip()]
+    if "transcript" in values:
+        try:
+            values["transcript"] = json.loads(values["transcript"])
+        except (ValueError, RecursionError):
+            raise Refused(422, "bad_request", "transcript: not valid JSON.") from None
+    return _validated(schema, values | {"path": shown_name(upload.filename)}), upload
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return await request.json()
+    except (ValueError, RecursionError):
+        raise Refused(422, "bad_request", "The body is not valid JSON.") from None
+
+
+def _validated(schema: type[Any], value: Any) -> Any:
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+            for found in error.errors()[:5]
+        )
+        raise Refused(422, "bad_request", told or "The request is not sound.") from None

@@ -1,0 +1,225 @@
+"""Works off jobs, one part of a video after another, and tells who listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from emoverse.errors import EmoVerseError
+from emoverse.inference.interview import clip_interview
+from emoverse.serving.backends import Backend
+from emoverse.serving.jobs import ENDED, Row, Store
+from emoverse.serving.logs import log
+from emoverse.serving.media import under_roots
+from emoverse.serving.metrics import Metrics
+from emoverse.serving.problems import Refused
+from emoverse.serving.sandbox import Piece, Sandbox
+from emoverse.serving.settings import Settings
+
+_STATES = ("queued", "running", *ENDED)
+_HEARTBEAT = 15.0
+# Parts in a row that cannot be read; then the rest most likely cannot either.
+_MOST_FAILED = 3
+
+
+class Runner:
+    """One job at a time; requests of the moment mix with it at the model and the decoders."""
+
+    def __init__(
+        self, store: Store, backend: Backend, sandbox: Sandbox, settings: Settings, metrics: Metrics
+    ) -> None:
+        """Make a runner; `start` sets it to work."""
+        self._roots = settings.roots
+        self._store = store
+        self._backend = backend
+        self._sandbox = sandbox
+        self._limits = settings.limits
+        self._metrics = metrics
+        self._work: asyncio.Task[None] | None = None
+        self._current: tuple[str, asyncio.Task[None]] | None = None
+        self._news: asyncio.Future[None] | None = None  # held, or it may be collected
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._version = 0
+        self.stopping = False
+
+    def start(self) -> None:
+        """Work off what is queued, and what will be."""
+        self._work = asyncio.create_task(self._run())
+
+    def stop_soon(self) -> None:
+        """Begin nothing new, and let event streams end."""
+        self.stopping = True
+        self._wake.set()
+        self._news = asyncio.ensure_future(self._tell())
+
+    async def stop(self) -> None:
+        """Finish the part at hand, if it takes not too long; the job goes back to the queue."""
+        self.stop_soon()
+        if self._work is None:
+            return
+        waited = [self._work, *([self._news] if self._news else [])]
+        _, slow = await asyncio.wait(waited, timeout=self._limits.decode_seconds)
+        if slow:
+            if self._current:
+                self._store.requeue(self._current[0])
+            self._work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._work
+
+    def wake(self) -> None:
+        """A job was added."""
+        self._wake.set()
+        self._count()
+
+    async def cancel(self, job: str) -> bool:
+        """End a job now.
+
+        Returns:
+            False when it had ended before.
+        """
+        ended = self._store.end(job, "cancelled")
+        if self._current and self._current[0] == job:
+            self._current[1].cancel()
+        await self._tell()
+        return ended
+
+    async def events(self, job: str, start: int) -> AsyncIterator[bytes]:
+        """A job's course as server-sent events: `part`, `progress` and at last `end`.
+
+        Args:
+            job: its id.
+            start: number of the first part wanted; the events' ids are the parts' numbers.
+        """
+        shown = ""
+        while True:
+            version = self._version
+            row = self._store.get(job)
+            if row is None:
+                return
+            for number, part in self._store.parts(job, start):
+                yield _event("part", part, number)
+                start = number + 1
+            state = {"state": row.state, "done": row.done, "duration": row.duration}
+            if (now := json.dumps(state)) != shown:
+                shown = now
+                yield _event("progress", state)
+            if row.state in ENDED:
+                yield _event("end", state | {"error": row.error})
+                return
+            if self.stopping:
+                return
+            try:
+                async with self._changed:
+                    await asyncio.wait_for(self._newer(version), _HEARTBEAT)
+            except asyncio.TimeoutError:
+                yield b": still here\n\n"
+
+    async def _run(self) -> None:
+        while not self.stopping:
+            row = self._store.take()
+            self._count()
+            if row is None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            task = asyncio.create_task(self._work_off(row))
+            self._current = (row.id, task)
+            try:
+                await task
+            except asyncio.CancelledError:
+                if not task.cancelled():  # we are cancelled, not the job
+                    task.cancel()
+                    raise
+            finally:
+                self._current = None
+            await self._tell()
+
+    async def _work_off(self, row: Row) -> None:
+        try:
+            if await self._read(row):
+                self._store.end(row.id, "done")
+            else:
+                self._store.requeue(row.id)
+        except (Refused, EmoVerseError) as error:
+            self._store.end(row.id, "failed", str(error))
+        except Exception as error:
+            log("job_fault", error=error)
+            self._store.end(row.id, "failed", "The server failed; see its log.")
+
+    async def _read(self, row: Row) -> bool:
+        """Read the parts that are not read yet; False when the server stops before the end."""
+        file = Path(row.file)
+        if not row.uploaded:  # the roots may be others than when the job was added
+            file = under_roots(row.file, self._roots)
+        number = max((n for n, _ in self._store.parts(row.id)), default=-1) + 1
+        done, duration, failed = row.done, row.duration, 0
+        while not (number and done >= duration):
+            if self.stopping:
+                return False
+            window = (done, done + float(row.request["part"]))
+            try:
+                piece = await self._sandbox.watch(
+                    file, row.name, seconds=self._limits.job_seconds, window=window
+                )
+            except Refused as error:
+                failed += 1
+                if not number or failed == _MOST_FAILED:
+                    raise
+                done = min(window[1], duration)
+                part = {"start": window[0], "end": done, "error": str(error)}
+            else:
+                failed = 0
+                done, duration = piece.end, piece.duration
+                part = await self._part(piece, row)
+            self._store.add_part(row.id, number, part, done, duration)
+            await self._tell()
+            number += 1
+        return True
+
+    async def _part(self, piece: Piece, row: Row) -> dict[str, Any]:
+        part: dict[str, Any] = {"start": piece.start, "end": piece.end}
+        text = _said(row.request["transcript"], piece)
+        tasks = row.request["tasks"]
+        try:
+            interview = clip_interview(piece.watched, text, tasks, self._backend.name)
+            part["analysis"] = (await self._backend.conduct(interview)).to_json()
+        except EmoVerseError as error:  # a part without face and words, most often
+            part["error"] = str(error)
+        return part
+
+    async def _newer(self, version: int) -> None:
+        await self._changed.wait_for(lambda: self._version != version)
+
+    async def _tell(self) -> None:
+        self._count()
+        async with self._changed:
+            self._version += 1
+            self._changed.notify_all()
+
+    def _count(self) -> None:
+        counts = self._store.count()
+        for state in _STATES:
+            self._metrics.jobs.labels(state).set(counts.get(state, 0))
+
+
+def _said(transcript: list[dict[str, Any]], piece: Piece) -> str | None:
+    """The lines whose middle lies in a part; what comes after the video goes with its last."""
+    lines = [
+        line["text"]
+        for line in transcript
+        if piece.start
+        <= (line["start"] + line["end"]) / 2
+        < (math.inf if piece.last else piece.end)
+    ]
+    return " ".join(lines) or None
+
+
+def _event(kind: str, value: dict[str, Any], number: int | None = None) -> bytes:
+    head = f"event: {kind}\n" + ("" if number is None else f"id: {number}\n")
+    return f"{head}data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()

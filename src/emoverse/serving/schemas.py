@@ -1,0 +1,295 @@
+"""What the server takes and gives, as its OpenAPI page describes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from emoverse.inference.interview import CLIP_TASKS
+
+Task = Literal["msa", "er", "fer", "eri"]
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+# Characters of one text, of a conversation's texts together, of a chat's message.
+MOST_TEXT = 4000
+MOST_DIALOGUE = 20_000
+MOST_CHAT = 16_000
+Plain = Annotated[str, StringConstraints(max_length=MOST_TEXT)]
+Path_ = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+
+_TASKS: list[Task] = ["msa", "er", "fer", "eri"]
+assert tuple(_TASKS) == CLIP_TASKS
+
+
+class Strict(BaseModel):
+    """A request: a field that nobody knows is an error, for it is most often a misspelling."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ClipPath(Strict):
+    """A clip on the server, and what is asked about it."""
+
+    path: Path_ = Field(description="Relative to a root of the server, or absolute within one.")
+    text: Plain | None = Field(None, description="What is said in the clip.")
+    tasks: list[Task] = Field(_TASKS, min_length=1, max_length=4)
+
+
+class Turn(Strict):
+    """One utterance."""
+
+    text: Plain
+    speaker: Annotated[str, StringConstraints(max_length=100)] | None = None
+    emotion: Annotated[str, StringConstraints(max_length=40)] | None = Field(
+        None, description="Left out: the model says it.", examples=["joy"]
+    )
+    clip: Path_ | None = Field(None, description="A clip on the server, as in /v1/analyze.")
+
+
+class Dialogue(Strict):
+    """A conversation, oldest utterance first."""
+
+    turns: list[Turn] = Field(min_length=1, max_length=100)
+
+
+class Answer(BaseModel):
+    """One task's answer."""
+
+    task: str
+    query: str = Field(description="What the model was asked.")
+    text: str = Field(description="What the model answered.")
+    label: Any = Field(description="The answer read; null when it could not be.")
+    probabilities: dict[str, float] = Field(description="Over the allowed labels.")
+    seconds: float
+
+
+class Peak(BaseModel):
+    """The frame where the face moves most."""
+
+    frame: int
+    timestamp: float = Field(description="Seconds from the start.")
+    person: int
+    score: float = Field(description="Sum of the action units' intensities.")
+    box: tuple[float, float, float, float]
+    intensities: dict[str, float] = Field(description="Action unit to 0..5.")
+
+
+class Curve(BaseModel):
+    """One person's action units over time."""
+
+    person: int
+    timestamps: list[float]
+    scores: list[float]
+    intensities: dict[str, list[float]]
+
+
+class Analysis(BaseModel):
+    """Everything found out about a clip or a conversation."""
+
+    clip: str | None
+    model: str
+    text: str | None
+    duration: float
+    width: int
+    height: int
+    fps: float
+    people: int
+    answers: dict[str, Answer]
+    peak: Peak | None
+    curves: list[Curve]
+    turns: list[dict[str, Any]]
+    pairs: list[tuple[int, str, int]] = Field(
+        description="Utterance with the emotion, the emotion, utterance that caused it."
+    )
+    warnings: list[str]
+    seconds: dict[str, float]
+
+
+class Line(Strict):
+    """A line of a transcript."""
+
+    start: float = Field(ge=0, le=1e6, description="Seconds.")
+    end: float = Field(ge=0, le=1e6, description="Seconds.")
+    text: Plain
+    speaker: Annotated[str, StringConstraints(max_length=100)] | None = None
+
+
+class JobRequest(ClipPath):
+    """A long video, read in parts; see /v1/jobs."""
+
+    text: None = Field(None, description="Use the transcript.")
+    transcript: list[Line] = Field([], max_length=20000)
+    part: float = Field(10.0, ge=2, le=120, description="Seconds of a part.")
+
+
+class Part(BaseModel):
+    """A part of a long video: its span in seconds, and its analysis or why there is none."""
+
+    start: float
+    end: float
+    analysis: Analysis | None = None
+    error: str | None = None
+
+
+class Job(BaseModel):
+    """A job's state; `parts` grow while it runs."""
+
+    id: str
+    state: State
+    clip: str
+    created: str
+    updated: str
+    duration: float = Field(description="Seconds of video; 0 until it is known.")
+    done: float = Field(description="Seconds of video that are read.")
+    error: str | None = None
+    parts: list[Part] = []
+
+
+class JobList(BaseModel):
+    """Jobs, newest first, without their parts."""
+
+    jobs: list[Job]
+
+
+class Health(BaseModel):
+    """Whether the server can answer."""
+
+    status: Literal["ok", "stopping"]
+    version: str
+    model: str
+    backend: str
+
+
+class Error(BaseModel):
+    """What went wrong, in OpenAI's form."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Problem(BaseModel):
+    """An error response."""
+
+    error: Error
+
+
+class MediaUrl(BaseModel):
+    """A picture or video in the request itself."""
+
+    url: str = Field(description="data:image/...;base64,... or data:video/...;base64,...")
+
+
+class TextPart(BaseModel):
+    """Words."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(BaseModel):
+    """A picture."""
+
+    type: Literal["image_url"]
+    image_url: MediaUrl
+
+
+class VideoPart(BaseModel):
+    """A video."""
+
+    type: Literal["video_url"]
+    video_url: MediaUrl
+
+
+ContentPart = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
+
+
+class Message(BaseModel):
+    """A message. The compact model brings its own system prompt, whatever a client sends."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[ContentPart]
+
+
+class StreamOptions(BaseModel):
+    """What a stream carries beside the text."""
+
+    include_usage: bool | None = False
+
+
+class ChatRequest(BaseModel):
+    """A chat completion as OpenAI's clients ask for it.
+
+    Fields that are not listed are let pass. The answer is always the likeliest one, so
+    `temperature` and `seed` change nothing with the compact model.
+    """
+
+    model: str = Field(max_length=200)
+    messages: list[Message] = Field(min_length=1, max_length=100)
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1, le=4096)
+    max_completion_tokens: int | None = Field(None, ge=1, le=4096)
+    temperature: float | None = Field(None, ge=0, le=2)
+    seed: int | None = Field(None, ge=-(2**31), le=2**31)
+    n: Literal[1] | None = 1
+
+
+class ChatMessage(BaseModel):
+    """What the model says."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class Choice(BaseModel):
+    """The one answer."""
+
+    index: int = 0
+    message: ChatMessage
+    finish_reason: str
+
+
+class Usage(BaseModel):
+    """Tokens of words; pictures are not counted by the compact model."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Found(BaseModel):
+    """What EmoVerse adds to an answer: the task it saw, the label and its probabilities."""
+
+    task: str | None
+    label: Any = None
+    probabilities: dict[str, float] = {}
+    warnings: list[str] = []
+
+
+class Completion(BaseModel):
+    """A chat completion."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    emoverse: Found
+
+
+class Model(BaseModel):
+    """A model that can be asked."""
+
+    id: str
+    object: Literal["model"] = "model"
+    owned_by: str = "emoverse"
+
+
+class ModelList(BaseModel):
+    """The models that can be asked."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]

@@ -1,0 +1,48 @@
+"""One running server for the tests that do not need their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emoverse.models import weights
+
+from ..faces.clips import write
+from .running import Running, make_settings, running
+
+
+@pytest.fixture(scope="session")
+def landmarker() -> Path:
+    path = weights.cache_dir() / weights.FACE_LANDMARKER.file
+    if not path.is_file():
+        pytest.skip("needs the face landmark model; run `emoverse pull compact`")
+    return path
+
+
+@pytest.fixture(scope="session")
+def root_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A server's root with a clip in it, and a clip beside it that is out of bounds."""
+    base = tmp_path_factory.mktemp("media")
+    root = base / "root"
+    (root / "sub").mkdir(parents=True)
+    write(root / "sub" / "grey.mp4", count=6)
+    write(base / "outside.mp4", count=6)
+    (root / "link.mp4").symlink_to(base / "outside.mp4")
+    (root / "linked").symlink_to(base)
+    return root
+
+
+@pytest.fixture(scope="session")
+def clip(root_folder: Path) -> bytes:
+    return (root_folder / "sub" / "grey.mp4").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def live(
+    landmarker: Path, root_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("server")
+    with running(make_settings(folder, roots=(root_folder,))) as server:
+        yield server

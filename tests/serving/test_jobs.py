@@ -1,0 +1,232 @@
+"""Jobs: progress, cancelling, and what happens when the server stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from emoverse.serving.jobs import Store
+
+from ..faces.clips import write
+from .running import TOKEN, Running, make_settings, running, wait_for
+from .test_limits import Gate
+
+ROOT = Path(__file__).resolve().parents[2]
+LINES = [
+    {"start": 0.5, "end": 1.5, "text": "I love it"},
+    {"start": 2.5, "end": 3.5, "text": "I hate it"},
+    {"start": 4.5, "end": 5.0, "text": "So do I"},
+]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds, turned on their side."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    return write(path, count=150, fps=25, gop=60, rotation=(90, False, False))
+
+
+def _add(server: Running, film: Path, **fields: object) -> httpx2.Response:
+    data = {"tasks": "msa", "part": "2", "transcript": json.dumps(LINES)} | fields
+    with film.open("rb") as file:
+        return server.client.post("/v1/jobs", files={"file": ("film.mp4", file)}, data=data)
+
+
+def _ended(server: Running, job: str) -> dict[str, object]:
+    def over() -> bool:
+        return server.client.get(f"/v1/jobs/{job}").json()["state"] in (
+            "done",
+            "failed",
+            "cancelled",
+        )
+
+    wait_for(over, 120)
+    return server.client.get(f"/v1/jobs/{job}").json()
+
+
+def test_a_video_is_read_part_by_part(live: Running, film: Path) -> None:
+    added = _add(live, film)
+    assert added.status_code == 202, added.text
+    job = _ended(live, added.json()["id"])
+    assert job["state"] == "done", job
+    spans = [(round(part["start"], 2), round(part["end"], 2)) for part in job["parts"]]
+    assert spans == [(0, 2), (2, 4), (4, 6)]
+    found = [part["analysis"] for part in job["parts"]]
+    assert [analysis["text"] for analysis in found] == [line["text"] for line in LINES]
+    assert {(a["width"], a["height"], a["fps"]) for a in found} == {(48, 64, 25.0)}
+    assert job["done"] == job["duration"] == pytest.approx(6, abs=0.1)
+    assert list(live.service.store.uploads.iterdir()) == []
+
+
+def test_events_tell_a_jobs_course_and_may_be_taken_up_again(live: Running, film: Path) -> None:
+    job = _add(live, film).json()["id"]
+
+    def events(headers: dict[str, str]) -> list[tuple[str, dict[str, object]]]:
+        with live.client.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as answer:
+            assert answer.status_code == 200
+            blocks = "".join(answer.iter_text()).split("\n\n")
+        rows = [dict(line.split(": ", 1) for line in b.splitlines()) for b in blocks if b.strip()]
+        return [(row["event"], json.loads(row["data"])) for row in rows if "event" in row]
+
+    seen = events({})
+    parts = [value for kind, value in seen if kind == "part"]
+    assert [round(part["start"]) for part in parts] == [0, 2, 4]
+    assert seen[-1][0] == "end" and seen[-1][1]["state"] == "done"
+    progress = [value["done"] for kind, value in seen if kind == "progress"]
+    assert progress == sorted(progress)
+    again = events({"Last-Event-ID": "1"})
+    assert [round(v["start"]) for kind, v in again if kind == "part"] == [4]
+
+
+def test_a_job_over_a_path_and_one_that_cannot_be_read(live: Running, root_folder: Path) -> None:
+    asked = {"path": "sub/grey.mp4", "tasks": ["msa"]}
+    job = _ended(live, live.client.post("/v1/jobs", json=asked).json()["id"])
+    # A part without words and without a face says so, and the job goes on.
+    assert job["state"] == "done" and "no face was found" in job["parts"][0]["error"]
+    (root_folder / "broken.mp4").write_bytes(b"no video")
+    broken = live.client.post("/v1/jobs", json={"path": "broken.mp4"})
+    job = _ended(live, broken.json()["id"])
+    assert job["state"] == "failed" and "broken.mp4 is not a video" in job["error"]
+
+
+def test_unknown_jobs_and_malformed_ones_are_told(live: Running, film: Path) -> None:
+    for method, path in (
+        ("GET", "/v1/jobs/none"),
+        ("GET", "/v1/jobs/none/events"),
+        ("POST", "/v1/jobs/none/cancel"),
+        ("DELETE", "/v1/jobs/none"),
+    ):
+        assert live.client.request(method, path).status_code == 404
+    for fields in ({"part": "0"}, {"part": "x"}, {"transcript": "{"}, {"transcript": "[{}]"}):
+        assert _add(live, film, **fields).status_code == 422
+    assert list(live.service.store.uploads.iterdir()) == []
+
+
+def test_a_job_is_cancelled_and_forgotten(landmarker: Path, film: Path, tmp_path: Path) -> None:
+    engine = Gate()
+    with running(make_settings(tmp_path), lambda _: engine) as server:
+        job = _add(server, film).json()["id"]
+        wait_for(lambda: engine.batches)
+        assert server.client.delete(f"/v1/jobs/{job}").status_code == 409
+        found = server.client.post(f"/v1/jobs/{job}/cancel").json()
+        assert found["state"] == "cancelled"
+        engine.free.set()
+        # The next one is not held up by it.
+        other = _add(server, film).json()["id"]
+        assert _ended(server, other)["state"] == "done"
+        assert server.client.get(f"/v1/jobs/{job}").json()["parts"] == []
+        assert server.client.delete(f"/v1/jobs/{job}").status_code == 204
+        assert server.client.get(f"/v1/jobs/{job}").status_code == 404
+        assert [j["id"] for j in server.client.get("/v1/jobs").json()["jobs"]] == [other]
+
+
+def test_a_stopped_server_takes_its_jobs_up_again(
+    landmarker: Path, film: Path, tmp_path: Path
+) -> None:
+    engine = Gate()
+    with running(make_settings(tmp_path), lambda _: engine) as server:
+        job = _add(server, film).json()["id"]
+        wait_for(lambda: engine.batches)
+        server.service.stop_soon()
+        engine.free.set()
+    store = Store(tmp_path)
+    row = store.get(job)
+    assert row is not None and row.state == "queued"
+    assert len(store.parts(job)) == 1  # the part at hand was finished
+    before = store.parts(job)[0]
+    store.close()
+    with running(make_settings(tmp_path)) as server:
+        found = _ended(server, job)
+        assert found["state"] == "done"
+        assert [round(part["start"]) for part in found["parts"]] == [0, 2, 4]
+        assert server.service.store.parts(job)[0] == before
+
+
+_SERVER = """
+import sys, time
+from pathlib import Path
+from tests.serving.running import make_settings, tiny_engine
+from emoverse.inference.engine import Engine
+from emoverse.serving.app import create_app
+from emoverse.serving.server import make_server
+
+class Slow(Engine):
+    def ask(self, questions, told=None):
+        time.sleep(float(sys.argv[2]))
+        return super().ask(questions, told)
+
+settings = make_settings(Path(sys.argv[1]))
+app = create_app(settings, load=lambda _: Slow(tiny_engine().model))
+make_server(app, settings).run()
+"""
+
+
+def _spawn(folder: Path, delay: float) -> tuple[subprocess.Popen[str], httpx2.Client]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVER, str(folder), str(delay)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"listening"' in line:
+            # A full pipe would stop the server.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            port = json.loads(line)["port"]
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            url = f"http://127.0.0.1:{port}"
+            return process, httpx2.Client(base_url=url, headers=headers, timeout=60)
+    raise AssertionError("the server did not start")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_servers_jobs_survive(
+    landmarker: Path, film: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    process, client = _spawn(tmp_path, delay=2)
+    with film.open("rb") as file:
+        data = {"tasks": "msa", "part": "2", "transcript": json.dumps(LINES)}
+        job = client.post("/v1/jobs", files={"file": ("film.mp4", file)}, data=data).json()["id"]
+    wait_for(lambda: client.get(f"/v1/jobs/{job}").json()["parts"])
+    process.send_signal(how)
+    assert process.wait(60) in (0, -how)
+    base = sqlite3.connect(tmp_path / "jobs.sqlite")
+    assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert base.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    base.close()
+    process, client = _spawn(tmp_path, delay=0)
+    try:
+        wait_for(lambda: client.get(f"/v1/jobs/{job}").json()["state"] == "done", 90)
+        parts = client.get(f"/v1/jobs/{job}").json()["parts"]
+        assert [round(part["start"]) for part in parts] == [0, 2, 4]
+        assert [part["analysis"]["text"] for part in parts] == [line["text"] for line in LINES]
+    finally:
+        process.terminate()
+        process.wait(60)
+    time.sleep(0.2)
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_uploads_of_requests_that_died_are_swept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    kept, lost = store.uploads / "kept", store.uploads / "lost"
+    kept.write_bytes(b"1")
+    lost.write_bytes(b"2")
+    store.add("a.mp4", kept, True, {})
+    store.close()
+    Store(tmp_path).close()
+    assert kept.exists() and not lost.exists()
+    assert tmp_path.stat().st_mode & 0o777 == 0o700

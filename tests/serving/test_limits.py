@@ -1,0 +1,265 @@
+"""What a server refuses, and what it survives."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from emoverse.errors import EmoVerseError
+from emoverse.inference.engine import Engine
+from emoverse.serving.settings import Limits, Settings, checked
+
+from ..faces.clips import write
+from ..models.tiny import tiny_model
+from .running import TOKEN, Running, make_settings, running, wait_for
+
+TURNS = {"turns": [{"text": "Look at this."}]}
+
+
+class Gate(Engine):
+    """An engine that answers when it is let, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny_model())
+        self.free = threading.Event()
+        self.batches: list[int] = []
+
+    def ask(self, questions, told=None):  # type: ignore[no-untyped-def]
+        self.batches.append(len(questions))
+        assert self.free.wait(60)
+        return super().ask(questions, told)
+
+
+@pytest.fixture(scope="module")
+def small(landmarker: Path, root_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Running:
+    limits = Limits(
+        upload=300_000, clip_seconds=2, pixels=100 * 100, body_seconds=1.5, header_seconds=1
+    )
+    folder = tmp_path_factory.mktemp("small")
+    with running(make_settings(folder, limits, roots=(root_folder,))) as server:
+        yield server
+
+
+def test_too_many_bytes_are_refused(small: Running) -> None:
+    told = small.client.post("/v1/analyze", files={"file": ("a.mp4", b"x" * 400_000)})
+    assert (told.status_code, told.json()["error"]["code"]) == (413, "too_large")
+
+    def drops():  # type: ignore[no-untyped-def]
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(10):
+            yield b"x" * 50_000
+
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    untold = small.client.post("/v1/analyze", content=drops(), headers=kind)
+    assert (untold.status_code, untold.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_too_many_pixels_or_seconds_are_refused(small: Running, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.png"
+    Image.fromarray(np.zeros((10, 2000, 3), np.uint8)).save(wide)
+    long = write(tmp_path / "long.mp4", count=100)
+    big = write(tmp_path / "big.mp4", count=2, size=(320, 240))
+    for file, word in ((wide, "pixels"), (big, "pixels"), (long, "seconds long")):
+        with file.open("rb") as content:
+            answer = small.client.post(
+                "/v1/analyze", files={"file": (file.name, content)}, data={"text": "Hi"}
+            )
+        assert answer.status_code == 422
+        assert word in answer.json()["error"]["message"]
+
+
+def test_a_picture_bomb_is_refused(small: Running, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.png"
+    Image.new("1", (30_000, 30_000)).save(bomb)
+    assert bomb.stat().st_size < 300_000
+    with bomb.open("rb") as content:
+        answer = small.client.post("/v1/analyze", files={"file": ("b.png", content)})
+    assert answer.status_code == 422
+    assert small.client.post("/v1/dialogue", json=TURNS).status_code == 200
+
+
+def _connect(server: Running) -> socket.socket:
+    port = int(server.url.rsplit(":", 1)[1])
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def test_a_body_that_drips_is_cut_off(small: Running) -> None:
+    with _connect(small) as line:
+        head = f"POST /v1/analyze HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        head += "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        line.sendall(head.encode())
+        start = time.monotonic()
+        answer = line.recv(4096)
+        assert b" 408 " in answer.split(b"\r\n")[0]
+        assert 1 < time.monotonic() - start < 10
+
+
+def test_headers_that_drip_are_cut_off(small: Running) -> None:
+    with _connect(small) as line:
+        line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A")
+        start = time.monotonic()
+        assert line.recv(4096) == b""
+        assert time.monotonic() - start < 10
+    with _connect(small) as quiet:
+        assert quiet.recv(4096) == b""
+
+
+@pytest.fixture
+def gated(landmarker: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
+    engine = Gate()
+    limits = Limits(pending=4, request_seconds=30)
+    settings = make_settings(tmp_path, limits, window=0.05)
+    with running(settings, lambda _: engine) as server:
+        yield server, engine
+        engine.free.set()
+
+
+def test_a_full_server_says_when_to_come_back(gated: tuple[Running, Gate]) -> None:
+    server, engine = gated
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(server.client.post, "/v1/dialogue", json=TURNS) for _ in range(4)]
+        wait_for(lambda: server.client.get("/metrics").text.count("emoverse_pending_requests 4.0"))
+        refused = server.client.post("/v1/dialogue", json=TURNS)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+        assert server.client.get("/healthz").status_code == 200
+        engine.free.set()
+        assert [answer.result().status_code for answer in asked] == [200] * 4
+    assert server.client.post("/v1/dialogue", json=TURNS).status_code == 200
+
+
+def test_requests_that_wait_are_answered_together(gated: tuple[Running, Gate]) -> None:
+    server, engine = gated
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(server.client.post, "/v1/dialogue", json=TURNS)
+        wait_for(lambda: engine.batches)
+        rest = [pool.submit(server.client.post, "/v1/dialogue", json=TURNS) for _ in range(3)]
+        wait_for(lambda: len(server.service.backend._queue._new) == 3)
+        engine.free.set()
+        answers = [first.result(), *(answer.result() for answer in rest)]
+    assert engine.batches[0] == 1 and 3 in engine.batches
+    assert len({answer.json()["turns"][0]["emotion"] for answer in answers}) == 1
+
+
+def test_a_client_that_leaves_frees_its_place(gated: tuple[Running, Gate]) -> None:
+    server, engine = gated
+    with pytest.raises(httpx2.TimeoutException):
+        server.client.post("/v1/dialogue", json=TURNS, timeout=1)
+    wait_for(lambda: "emoverse_pending_requests 0.0" in server.client.get("/metrics").text)
+    engine.free.set()
+
+
+def test_an_answer_that_takes_too_long_is_given_up(landmarker: Path, tmp_path: Path) -> None:
+    engine = Gate()
+    limits = Limits(request_seconds=0.5)
+    with running(make_settings(tmp_path, limits), lambda _: engine) as server:
+        answer = server.client.post("/v1/dialogue", json=TURNS)
+        engine.free.set()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
+
+
+def test_a_question_that_fails_takes_no_other_along(
+    landmarker: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Faulty(Gate):
+        def ask(self, questions, told=None):  # type: ignore[no-untyped-def]
+            found = super().ask(questions, told)
+            if any("poison" in question.record.query for question in questions):
+                raise ZeroDivisionError("poison and other secrets")
+            return found
+
+    engine = Faulty()
+    with running(make_settings(tmp_path, window=0.3), lambda _: engine) as server:
+        engine.free.set()
+        bad = {"turns": [{"text": "poison"}]}
+        with ThreadPoolExecutor(4) as pool:
+            asked = [TURNS, bad, TURNS]
+            answers = list(pool.map(lambda a: server.client.post("/v1/dialogue", json=a), asked))
+    assert [answer.status_code for answer in answers] == [200, 500, 200]
+    assert "poison" not in answers[1].text
+    written = capfd.readouterr().err
+    assert "ZeroDivisionError" in written and "poison" not in written
+    assert "Zero" not in answers[1].text and "Traceback" not in answers[1].text
+
+
+def _decoders() -> list[psutil.Process]:
+    own = psutil.Process().children(recursive=True)
+    return [child for child in own if "emoverse.serving.decode" in " ".join(child.cmdline())]
+
+
+def test_a_decoder_that_dies_is_replaced(
+    landmarker: Path, root_folder: Path, tmp_path: Path, clip: bytes
+) -> None:
+    before = {child.pid for child in _decoders()}
+    with running(make_settings(tmp_path)) as server:
+        (decoder,) = [child for child in _decoders() if child.pid not in before]
+        assert TOKEN not in str(decoder.environ())
+        decoder.kill()
+        decoder.wait()
+        for _ in range(2):
+            answer = server.client.post(
+                "/v1/analyze", files={"file": ("a.mp4", clip)}, data={"text": "Hi"}
+            )
+            assert answer.status_code == 200, answer.text
+    assert {child.pid for child in _decoders()} == before
+
+
+def test_decoding_has_limits_of_time_and_memory(
+    landmarker: Path, tmp_path: Path, clip: bytes
+) -> None:
+    for number, limits in enumerate((Limits(decode_seconds=0.01), Limits(pixels=10**9))):
+        with running(make_settings(tmp_path / str(number), limits)) as server:
+            if number:
+                # As large as a decoder is now: what comes next must fail.
+                (worker,) = server.service.sandbox._all
+                size = psutil.Process(worker.process.pid).memory_info().vms
+                psutil.Process(worker.process.pid).rlimit(psutil.RLIMIT_AS, (size, size))
+            answer = server.client.post(
+                "/v1/analyze", files={"file": ("a.mp4", clip)}, data={"text": "Hi"}
+            )
+            assert answer.status_code == 422, answer.text
+            assert answer.json()["error"]["code"] == "bad_media"
+            assert server.client.post("/v1/dialogue", json=TURNS).status_code == 200
+
+
+def test_without_a_token_only_this_machine_may_ask(landmarker: Path, tmp_path: Path) -> None:
+    with running(make_settings(tmp_path, token=None)) as server:
+        assert server.client.get("/v1/jobs").status_code == 200
+        assert server.client.get("/v1/jobs", headers={"Host": "evil.example"}).status_code == 403
+        elsewhere = {"Origin": "https://evil.example"}
+        assert server.client.post("/v1/dialogue", json=TURNS, headers=elsewhere).status_code == 403
+        own = {"Origin": server.url}
+        assert server.client.post("/v1/dialogue", json=TURNS, headers=own).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"host": "0.0.0.0", "token": None}, "a token is needed"),
+        ({"token": "short"}, "8 or more"),
+        ({"backend": "vllm"}, "use local or openai"),
+        ({"backend": "openai"}, "needs --endpoint and --backend-model"),
+        ({"endpoint": "http://localhost/v1"}, "is for --backend openai"),
+        ({"roots": (Path("/none/such"),)}, "no such folder"),
+    ],
+)
+def test_unsound_settings_are_told(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(EmoVerseError, match=message) as caught:
+        checked(make_settings(tmp_path, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    shown = repr(Settings(token="pass-word", endpoint_key="pass-key", folder=tmp_path))
+    assert "pass-" not in shown

@@ -1,0 +1,79 @@
+"""`--backend openai`: the same front over another OpenAI-compatible server, here one of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emoverse.tasks import er
+
+from .running import TOKEN, Running, make_settings, running
+from .test_api import TURNS
+
+
+@pytest.fixture(scope="module")
+def front(live: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    settings = make_settings(
+        tmp_path_factory.mktemp("front"),
+        backend="openai",
+        endpoint=f"{live.url}/v1",
+        backend_model="tiny",
+        endpoint_key=TOKEN,
+    )
+    with running(settings, _no_model) as server:
+        yield server
+
+
+def _no_model(_: str) -> None:
+    raise AssertionError("no model is loaded here")
+
+
+def test_a_clip_is_answered_by_the_model_behind(live: Running, front: Running, clip: bytes) -> None:
+    asked = {"files": {"file": ("a.mp4", clip)}, "data": {"text": "I love it"}}
+    there = live.client.post("/v1/analyze", **asked).json()
+    answer = front.client.post("/v1/analyze", **asked)
+    assert answer.status_code == 200, answer.text
+    here = answer.json()
+    assert here["model"] == "tiny"
+    assert set(here["answers"]) == set(there["answers"])
+    for task, value in here["answers"].items():
+        assert value["text"] == there["answers"][task]["text"]
+        assert value["label"] == there["answers"][task]["label"]
+        assert value["probabilities"] == {}
+    assert here["duration"] == there["duration"]
+
+
+def test_a_conversation_is_answered_by_the_model_behind(live: Running, front: Running) -> None:
+    there = live.client.post("/v1/dialogue", json={"turns": TURNS}).json()
+    here = front.client.post("/v1/dialogue", json={"turns": TURNS}).json()
+    assert here["pairs"] == there["pairs"]
+    assert [t["emotion"] for t in here["turns"]] == [t["emotion"] for t in there["turns"]]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_is_passed_on(front: Running, stream: bool) -> None:
+    asked = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": er.query("I love it")}],
+        "stream": stream,
+    }
+    answer = front.client.post("/v1/chat/completions", json=asked)
+    assert answer.status_code == 200
+    assert any(choice in answer.text for choice in er.choices())
+    assert answer.text.endswith("data: [DONE]\n\n") == stream
+
+
+def test_a_dead_endpoint_is_told_without_its_address(tmp_path: Path, landmarker: Path) -> None:
+    settings = make_settings(
+        tmp_path,
+        backend="openai",
+        endpoint="http://127.0.0.1:9/v1",
+        backend_model="secret-model",
+    )
+    with running(settings, _no_model) as server:
+        answer = server.client.post("/v1/dialogue", json={"turns": TURNS})
+        assert answer.status_code == 502
+        assert answer.json()["error"]["code"] == "backend_failed"
+        assert "127.0.0.1" not in answer.text
