@@ -26,7 +26,11 @@ COMMANDS = typer.main.get_command(app)
 @pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("emoverse ")])
 def test_emoverse_command_parses(line: str) -> None:
     name, *arguments = shlex.split(line)[1:]
-    with COMMANDS.commands[name].make_context(name, arguments) as context:
+    command = COMMANDS.commands[name]
+    while hasattr(command, "commands"):  # `annotate` has commands of its own
+        name, *arguments = arguments
+        command = command.commands[name]
+    with command.make_context(name, arguments) as context:
         assert context.params
 
 

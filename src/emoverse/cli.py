@@ -22,6 +22,7 @@ from emoverse.commands.export import export
 from emoverse.commands.faces import faces
 from emoverse.commands.merge import merge
 from emoverse.commands.pull import pull
+from emoverse.commands.reproduce import reproduce
 from emoverse.commands.serve import serve
 from emoverse.commands.stats import check, stats
 from emoverse.commands.train import train
@@ -54,6 +55,7 @@ app.command("eval")(evaluate)
 app.command()(score)
 app.command()(serve)
 app.command()(compare)
+app.command()(reproduce)
 
 
 @app.callback(invoke_without_command=True)

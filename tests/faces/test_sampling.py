@@ -27,7 +27,7 @@ def _shots(count: int, step: int, same: bool = False) -> Iterator[Shot]:
         def image(value: int = 0 if same else index) -> np.ndarray:
             return np.full((4, 4, 3), value, np.uint8)
 
-        yield Shot(index, index / 30, index % step == 0, image)
+        yield Shot(index, index / 30, index % step == 0, 1_000_000, image)
 
 
 def _watched(curve: np.ndarray, step: int, **more: Any) -> tuple[list[int], _Eyes]:
@@ -50,6 +50,21 @@ def test_the_peak_between_grid_points_is_looked_at(peak: int) -> None:
     assert seen == sorted(set(seen)), "in order of time, none twice"
     assert set(range(0, 120, 4)) <= set(seen)
     assert len(seen) < 90
+
+
+def test_a_long_clip_is_filled_in_stretch_by_stretch() -> None:
+    read = 0
+
+    def shots() -> Iterator[Shot]:
+        nonlocal read
+        for shot in _shots(240, 4):
+            read += 1
+            yield shot
+
+    seen = watch(shots(), _Eyes(), lambda faces: 3.0)  # type: ignore[arg-type]
+    first = next(seen)
+    assert first[0].index == 0 and 120 < read < 140, "a shot holds 1 MB, 128 MB are kept"
+    assert [shot.index for shot, _, _ in seen] == list(range(1, 240))
 
 
 def test_without_refining_the_grid_alone_is_looked_at() -> None:

@@ -55,7 +55,7 @@ class Settings:
     """
 
     source: str = "mediapipe"
-    max_fps: float = 7.5
+    max_fps: float = 9.0
     max_frames: int = track.MAX_FRAMES
     max_side: int = track.MAX_SIDE
     max_faces: int = 4

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,9 @@ from emoverse.faces import video
 from emoverse.tasks import ecpe, eri, fer
 
 ERRORS = 200
-PICTURES = 100
-_SIDE = 160  # pixels of a thumbnail's longer side
+PICTURES = 60
+_BEFORE = 6  # utterances of a conversation told before the target
+SIDE = 160  # pixels of a thumbnail's longer side
 _QUALITY = 68
 
 
@@ -35,16 +39,25 @@ def errors(scored: Scored, media_root: Path | None) -> tuple[list[dict[str, Any]
         media_root: where relative media paths start; None is the working folder.
 
     Returns:
-        Rows (id, gold, kind, pred, fault, answer, text, speaker, sure in percent, picture as a
-        data URI), and the count of wrong answers (fer, eri: of all).
+        Rows (id, gold, kind, pred, fault, answer, text, before, speaker, sure in percent,
+        picture as a data URI), and the count of wrong answers (fer, eri: of all).
     """
     places, total = _places(scored)
-    rows = []
-    for count, place in enumerate(places):
-        record, answer = scored.records[place], scored.answers[place]
-        row = _row(scored.task, record, answer, scored.gold[place], scored.pred[place])
-        row["picture"] = picture(record, media_root) if count < PICTURES else None
-        rows.append(row)
+    rows = [
+        _row(
+            scored.task,
+            scored.records[place],
+            scored.answers[place],
+            scored.gold[place],
+            scored.pred[place],
+        )
+        for place in places
+    ]
+    seen = [scored.records[place] for place in places[:PICTURES]]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        pictures = pool.map(lambda record: picture(record, media_root), seen)
+        for row, found in zip_longest(rows, pictures):
+            row["picture"] = found
     return rows, total
 
 
@@ -70,19 +83,19 @@ def picture(record: Record, media_root: Path | None) -> str | None:
     return None
 
 
-def thumbnail(path: Path) -> str:
+def thumbnail(path: Path, side: int = SIDE) -> str:
     """A small JPEG of a picture or of the middle of a clip, as a data URI.
 
     Raises:
         EmoVerseError: the file cannot be read.
     """
     middle = video.probe(path).duration / 2
-    found = video.shots(path, max_side=_SIDE, start=middle, threads=1)
+    found = video.shots(path, max_side=side, start=middle, threads=1)
     try:
         shot = next(found, None)
     except EmoVerseError:  # nothing decodes from there on; its beginning does
         shot = None
-    shot = shot or next(iter(video.shots(path, max_side=_SIDE, threads=1)))
+    shot = shot or next(iter(video.shots(path, max_side=side, threads=1)))
     sink = io.BytesIO()
     Image.fromarray(shot.image()).save(sink, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
@@ -112,6 +125,7 @@ def _row(task: str, record: Record, answer: Answer, gold: Any, pred: Any) -> dic
         "fault": _fault(task, gold, pred),
         "answer": answer.text,
         "text": _said(task, record),
+        "before": _before(record) if task == "ecpe" else [],
         "speaker": speaker(record) or "",
         "sure": _sure(task, answer, pred),
     }
@@ -152,7 +166,7 @@ def _sure(task: str, answer: Answer, pred: Any) -> float | None:
 
 def _shown(task: str, label: Any) -> str:
     if task == "ecpe":
-        return ecpe.answer(label) or "no cause"
+        return ecpe.answer(label).replace(";", "; ") or "no cause"
     if task == "fer":
         return ", ".join(label) or "no action unit"
     if isinstance(label, float):
@@ -168,6 +182,13 @@ def _said(task: str, record: Record) -> str:
         return record.query
     turn = _target(record)
     return f"{turn.index}_{turn.emotion}. {turn.speaker}: {turn.text}"
+
+
+def _before(record: Record) -> list[str]:
+    """The conversation up to the target, its last lines."""
+    turns, target = ecpe.parse_query(record.query)
+    earlier = [turn for turn in turns if turn.index < target][-_BEFORE:]
+    return [f"{turn.index}_{turn.emotion}. {turn.speaker}: {turn.text}" for turn in earlier]
 
 
 def _target(record: Record) -> ecpe.Turn:

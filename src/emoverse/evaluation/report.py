@@ -58,7 +58,7 @@ _BY_SPEAKER = {
     "fer": "f1",
     "eri": "token_f1",
 }
-_DISTANCES = ("itself", "1 before", "2 before", "3 before", "4 or more before", "after")
+_DISTANCES = ("itself", "1 before", "2 before", "3 before", "4+ before", "after")
 
 
 def write_report(path: Path | str, scores: Mapping[str, Any], scored: Sequence[Scored]) -> Path:

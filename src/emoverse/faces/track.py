@@ -164,11 +164,13 @@ def analyse_faces(
         for frame, faces, due in watch(stream, opened, strength, refine=refine):
             if due:
                 grid.add(frame.index)
-            tracks = tracker.update(faces, frame.timestamp, frame.image)
+            image = frame.image() if faces else None
+            tracks = tracker.update(faces, frame.timestamp, image)
             for face, track in zip(faces, tracks, strict=True):
                 measured = _measured(frame, face, track, read)
                 found.append(measured)
-                candidates.offer(measured, frame.image, face)
+                if image is not None:
+                    candidates.offer(measured, image, face)
             if len(grid) >= 2 * max_frames:  # the file's stated duration was far too short
                 notes.append(f"{clip}: only its first {frame.timestamp:.0f} seconds were analysed.")
                 break
@@ -292,7 +294,7 @@ class _Candidates:
         return peaks.trusted(frame, self.min_confidence), peaks.score(frame, self.aus)
 
 
-def _measured(frame: video.Frame, face: Face, track: int, read: Reader) -> AUFrame:
+def _measured(frame: video.Shot, face: Face, track: int, read: Reader) -> AUFrame:
     return AUFrame(
         frame=frame.index,
         timestamp=frame.timestamp,

@@ -62,12 +62,14 @@ class Shot:
         index, timestamp: as in `Frame`.
         due: whether it lies on the sampling grid; the others are passed over or looked at when
             something happens between two that are.
+        size: bytes that are held as long as the shot is.
         image: makes the picture, uint8 (height, width, 3) RGB as in `Frame`.
     """
 
     index: int
     timestamp: float
     due: bool
+    size: int
     image: Callable[[], NDArray[np.uint8]]
 
 
@@ -185,7 +187,7 @@ def shots(
         raise EmoVerseError(f"{path}: there is nothing between {start} and {end} seconds.")
     notes = [] if warnings is None else warnings
     if stills.size_of(path) is not None:
-        return iter([Shot(0, 0.0, True, lambda: stills.read(path, max_side, notes))])
+        return iter([Shot(0, 0.0, True, 0, lambda: stills.read(path, max_side, notes))])
     container, stream = open_clip(path)
     if threads:
         stream.thread_count = threads
@@ -239,7 +241,8 @@ def _stream(
         for index, time, image, due in chosen:
             last = time
             picture = partial(upright.array, image, stream.sample_aspect_ratio, max_side)
-            yield Shot(index, time, due, picture)
+            held = sum(plane.buffer_size for plane in image.planes)
+            yield Shot(index, time, due, held, picture)
     if last < 0:
         raise _undecodable(path, part)
     if tally.damaged:

@@ -51,3 +51,6 @@ for (const cell of document.querySelectorAll(".cell[data-gold]")) {
   button.addEventListener("click", () => show(cell.dataset.gold, cell.dataset.fault));
   cell.append(button);
 }
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details.card")) folded.open = true;
+});

@@ -1,0 +1,289 @@
+"""`emoverse reproduce`: the paper's tables with our rows beside its own."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emoverse.emt.record import Record, dump_records, load_records
+from emoverse.errors import EmoVerseError
+from emoverse.evaluation.compare import compare
+from emoverse.evaluation.floors import floors
+from emoverse.evaluation.gold import unique_ids
+from emoverse.evaluation.paper_tables import PAPER, SOURCE, Column, PaperTable
+from emoverse.evaluation.runner import Answerer, evaluate, scored_run
+from emoverse.evaluation.runs import load_run
+from emoverse.evaluation.score import block
+from emoverse.evaluation.tables import Cell, Difference, Line, Result
+from emoverse.m2se.recipe import Recipe
+
+# The corpus that a task's figures in the tables are of; records may leave their source out.
+CORPUS = {"msa": "mosei", "er": "meld", "ecpe": "ecf"}
+_SEED = 0
+Progress = Callable[[int, int], None]
+
+
+def paper_table(name: str) -> PaperTable:
+    """The paper's table of that name, `table3` to `table8`.
+
+    Raises:
+        EmoVerseError: there is none.
+    """
+    if name not in PAPER:
+        raise EmoVerseError(f"Table {name!r} is unknown; use {', '.join(PAPER)}.")
+    return PAPER[name]
+
+
+def answered(
+    models: Mapping[str, str],
+    data: Sequence[Path],
+    table: PaperTable,
+    out: Path,
+    *,
+    protocol: str = "paper",
+    media_root: Path | None = None,
+    limit: int | None = None,
+    floors_train: Path | None = None,
+    load: Callable[[str], Answerer] | None = None,
+    progress: Callable[[str], Progress] | None = None,
+) -> dict[str, list[Path]]:
+    """Ask models for what a table needs; what a former call has answered is not asked again.
+
+    Args:
+        models: row name to model.
+        data: files of records; of each, the table's tasks on the paper's corpora are taken.
+        table: says which tasks.
+        out: the records asked go to `data/`, the answers to `runs/`.
+        protocol: see `emoverse.evaluation.runner.evaluate`.
+        media_root: likewise; the folder of the first file by default.
+        limit: at most this many records a task, drawn at random, the same for every model.
+        floors_train: for the floors, see `emoverse.evaluation.floors.floors`.
+        load: makes the engine of a model; None lets `evaluate` load it.
+        progress: given a row's name and task, makes what `evaluate` tells its progress to.
+
+    Returns:
+        Row name to the folders of its runs, one a task.
+
+    Raises:
+        EmoVerseError: the files hold no record for the table.
+    """
+    tasks = list(dict.fromkeys(task for task, _ in table.columns))
+    chosen = _chosen(data, tasks, limit)
+    files = {
+        task: dump_records(out / "data" / f"{task}.jsonl", mine) for task, mine in chosen.items()
+    }
+    runs: dict[str, list[Path]] = {}
+    for name, model in models.items():
+        engine = load(model) if load else None
+        for task, file in files.items():
+            folder = out / "runs" / _slug(name) / task
+            evaluate(
+                model,
+                file,
+                protocol=protocol,
+                out=folder,
+                media_root=media_root or data[0].parent,
+                floors_train=floors_train if task == "ecpe" else None,
+                engine=engine,
+                progress=progress(f"{name}, {task}") if progress else None,
+            )
+            runs.setdefault(name, []).append(folder)
+    return runs
+
+
+def reproduce(
+    name: str,
+    runs: Mapping[str, Sequence[Path]],
+    protocol: str = "paper",
+    recipes: Mapping[str, Recipe | None] | None = None,
+) -> Result:
+    """Lay finished runs beside the paper's rows; asks no model.
+
+    Args:
+        name: `table3` to `table8`.
+        runs: row name to folders that `emoverse eval` wrote; together they answer at most one file
+            a task. An ablation's rows keep the names of the table.
+        protocol: `paper` or `strict`.
+        recipes: ablations: what each variant was trained by, where known.
+
+    Raises:
+        EmoVerseError: a folder holds no run, or no run answers the table's tasks.
+    """
+    table = paper_table(name)
+    ours: list[Line] = []
+    under: dict[str, Line] = {}
+    origins: list[dict[str, Any]] = []
+    folders: dict[str, dict[str, Path]] = {}
+    for row, paths in runs.items():
+        cells: dict[Column, Cell | None] = dict.fromkeys(table.columns)
+        for path in paths:
+            for scored_block, splits in _blocks(Path(path), protocol):
+                task = scored_block["task"]
+                if not any(task == column[0] for column in table.columns):
+                    continue
+                if task in folders.setdefault(row, {}):
+                    raise EmoVerseError(
+                        f"{path} and {folders[row][task]} both answer {task} for {row!r}; name one."
+                    )
+                folders[row][task] = Path(path)
+                cells |= _cells(scored_block, table)
+                under |= _floor_lines(scored_block, table, under)
+                origins.append(_origin(row, scored_block, splits))
+        if row not in folders:
+            tasks = " or ".join(dict.fromkeys(task for task, _ in table.columns))
+            raise EmoVerseError(
+                f"{', '.join(map(str, paths))}: no answers to {tasks} records, which table "
+                f"{table.number} is of."
+            )
+        ours.append(Line(row, "ours", cells))
+    papers = [
+        Line(
+            row.name,
+            "paper",
+            {
+                column: None if value is None else Cell(value)
+                for column, value in row.figures.items()
+            },
+        )
+        for row in table.rows
+    ]
+    return Result(
+        table,
+        protocol,
+        (*papers, *ours, *under.values()),
+        tuple(_differences(table, folders, protocol, recipes or {})),
+        tuple(origins),
+        (*_notes(table, protocol), *_other_data(table, origins)),
+    )
+
+
+def _chosen(
+    data: Sequence[Path], tasks: Sequence[str], limit: int | None
+) -> dict[str, list[Record]]:
+    records = unique_ids([record for path in data for record in load_records(path)])
+    chosen = {}
+    for task in tasks:
+        mine = [r for r in records if r.task == task and r.source in ("", CORPUS[task])]
+        if limit is not None and limit < len(mine):
+            kept = set(random.Random(_SEED).sample(range(len(mine)), limit))
+            mine = [record for place, record in enumerate(mine) if place in kept]
+        if mine:
+            chosen[task] = mine
+    if not chosen:
+        wanted = ", ".join(f"{task} ({CORPUS[task]})" for task in tasks)
+        raise EmoVerseError(f"{', '.join(map(str, data))}: no records of {wanted}.")
+    return chosen
+
+
+def _blocks(folder: Path, protocol: str) -> list[tuple[dict[str, Any], set[str]]]:
+    """The scores of a run, worked out anew from its answers, and the splits of its records."""
+    run = load_run(folder)
+    origin = {
+        "data": run.settings["data"],
+        "data_sha256": run.settings["data_sha256"],
+        "model": run.settings["model_name"],
+        "model_sha256": run.settings.get("model_sha256"),
+    }
+    train = run.settings.get("floors_train")
+    return [
+        (
+            block(scored, floors(scored, train if scored.task == "ecpe" else None), origin),
+            {record.split or "unknown split" for record in scored.records},
+        )
+        for scored in scored_run(run, protocol)
+        if scored.records
+    ]
+
+
+def _cells(scores: Mapping[str, Any], table: PaperTable) -> dict[Column, Cell | None]:
+    cells: dict[Column, Cell | None] = {}
+    for column in table.columns:
+        value = scores["headline"].get(column[1]) if column[0] == scores["task"] else None
+        if value is not None:
+            low, high = scores["intervals"].get(column[1], (None, None))
+            cells[column] = Cell(value, low, high, scores["n"])
+    return cells
+
+
+def _floor_lines(
+    scores: Mapping[str, Any], table: PaperTable, before: Mapping[str, Line]
+) -> dict[str, Line]:
+    """Floors by name; one that several tasks share is one line."""
+    lines = {}
+    for name, figures in scores["floors"].items():
+        cells: dict[Column, Cell | None] = dict.fromkeys(table.columns)
+        if name in before:
+            cells |= before[name].cells
+        for column in table.columns:
+            value = figures.get(column[1]) if column[0] == scores["task"] else None
+            if value is not None:
+                cells[column] = Cell(value, n=scores["n"])
+        lines[name] = Line(name, "floor", cells)
+    return lines
+
+
+def _origin(row: str, scores: Mapping[str, Any], splits: set[str]) -> dict[str, Any]:
+    names = ("task", "n", "unparseable", "data", "data_sha256", "model", "model_sha256", "seed")
+    return {"row": row, "split": ", ".join(sorted(splits))} | {key: scores[key] for key in names}
+
+
+def _differences(
+    table: PaperTable,
+    folders: Mapping[str, Mapping[str, Path]],
+    protocol: str,
+    recipes: Mapping[str, Recipe | None],
+) -> list[Difference]:
+    reference = table.reference
+    if reference is None or reference not in folders:
+        return []
+    found = []
+    for name, mine in folders.items():
+        for task, folder in mine.items():
+            if name == reference or task not in folders[reference]:
+                continue
+            compared = compare(folder, folders[reference][task], protocol)["tasks"][task]
+            own = _trained_for(task, recipes.get(name), name)
+            for column in table.columns:
+                if column[0] == task and (row := compared["figures"].get(column[1])):
+                    bounds = tuple(row["interval"])
+                    found.append(
+                        Difference(
+                            name, column, row["difference"], *bounds, row["p"], compared["n"], own
+                        )
+                    )
+    return found
+
+
+def _trained_for(task: str, recipe: Recipe | None, name: str) -> bool:
+    """Whether a variant is a fair rival on a task: it saw it in training."""
+    if name == "zero-shot":
+        return False
+    return recipe is None or any(stage.rates.get(task, 0) > 0 for stage in recipe.stages)
+
+
+def _notes(table: PaperTable, protocol: str) -> list[str]:
+    notes = [f"The paper's rows: {SOURCE}, table {table.number}, {table.split}."]
+    if table.note:
+        notes.append(table.note)
+    if any(value is None for row in table.rows for value in row.figures.values()):
+        notes.append("The paper's own figures of this table are not at hand; none is made up.")
+    if any(task == "ecpe" for task, _ in table.columns):
+        notes.append(f"Ours: ECPE under protocol {protocol}.")
+    return notes
+
+
+def _other_data(table: PaperTable, origins: Sequence[Mapping[str, Any]]) -> list[str]:
+    splits = sorted({origin["split"] for origin in origins})
+    if splits == ["test"]:
+        return []
+    return [
+        f"Not the same data: the paper's figures are of {table.split}, ours of split "
+        f"{', '.join(splits)}. Read the rows side by side, not as a contest."
+    ]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-") or "model"
