@@ -86,15 +86,19 @@ def pack(sequences: Sequence[Sequence[int]]) -> PrefixTree:
     return PrefixTree(tokens, positions, parents, paths)
 
 
+# Lengths are padded to a multiple of this: the matrix kernels of a CPU are compiled for each new
+# shape, which costs more than the padding.
+PADDING = 64
+
+
 def side_by_side(
-    trees: Sequence[PrefixTree], multiple: int = 64
+    trees: Sequence[PrefixTree], multiple: int = PADDING
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Trees as the rows of one batch, padded to the longest.
 
     Args:
         trees: one row each.
-        multiple: lengths are padded to a multiple of this: the matrix kernels of a CPU are
-            compiled for each new shape, which costs more than the padding.
+        multiple: lengths are padded to a multiple of this.
 
     Returns:
         Tokens (rows, longest); positions (rows, longest), or (axes, rows, longest) when a tree has
