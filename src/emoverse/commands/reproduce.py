@@ -53,7 +53,8 @@ def reproduce(
         typer.Option(
             "--run",
             metavar="[NAME=]DIR",
-            help="Take a finished `emoverse eval` in place of asking a model; repeatable.",
+            help="Take a finished `emoverse eval` in place of asking a model; repeatable. Without "
+            "NAME the row is called by its model.",
         ),
     ] = None,
     data: Annotated[
@@ -110,15 +111,17 @@ def reproduce(
         return
     from emoverse.evaluation import reproduce as work
     from emoverse.evaluation.table_files import plain, write_table
-    from emoverse.training.stopping import Stopped
 
     table = work.paper_table(what.value)
     asked, made = dict(map(_named, models or [])), None
     folders: dict[str, list[Path]] = {}
-    for name, folder in map(_named, runs or []):
-        folders.setdefault(name, []).append(Path(folder))
+    for told in runs or []:
+        name, equals, folder = told.rpartition("=")
+        row = name if equals else work.model_of(Path(folder))
+        folders.setdefault(row, []).append(Path(folder))
     if what in _ABLATIONS and not folders:
         from emoverse.evaluation.ablations import variants
+        from emoverse.training.stopping import Stopped
 
         if not data:
             raise typer.BadParameter("name the records to evaluate on by --data.")
@@ -141,9 +144,10 @@ def reproduce(
             folders |= work.answered(
                 {name: model}, data or [], table, out, protocol=protocol.value,
                 media_root=media_root, limit=limit, floors_train=floors_train,
-                progress=lambda _, told=progress: told,
+                progress=progress,
             )  # fmt: skip
-    result = work.reproduce(what.value, folders, protocol.value, made)
+    notes = [work.subset_note(limit, data)] if limit and data and asked else []
+    result = work.reproduce(what.value, folders, protocol.value, made, notes)
     files = write_table(out, what.value, result)
     if console := tables(json_file):
         _print(console, result, files)
@@ -168,14 +172,17 @@ def _print(console: Console, result: Result, files: Sequence[Path]) -> None:
 
     title = f"Table {result.paper.number}: {result.paper.title}"
     console.print(Text(title, style="bold"), soft_wrap=True)
-    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
-    table.add_column("", overflow="fold")
-    for name in headings(result):
-        table.add_column(name, justify="right")
-    styles = {"ours": "bold", "floor": "dim"}
-    for line, cells in rows(result, with_interval):
-        table.add_row(Text(label(line)), *map(Text, cells), style=styles.get(line.kind))
-    console.print(table)
+    names, styles = headings(result), {"ours": "bold", "floor": "dim"}
+    for start in range(0, len(names), 2):  # more do not fit on 80 characters with their intervals
+        table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+        table.add_column("", overflow="fold")
+        for name in names[start : start + 2]:
+            table.add_column(name, justify="right")
+        for line, cells in rows(result, with_interval):
+            some = cells[start : start + 2]
+            if line.kind != "floor" or set(some) != {"-"}:
+                table.add_row(Text(label(line)), *map(Text, some), style=styles.get(line.kind))
+        console.print(table)
     for one in result.differences:
         task, figure = one.column
         aside = "" if one.own else ", which was not trained for it"

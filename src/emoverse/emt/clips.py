@@ -9,6 +9,7 @@ files on every run. The JSON is written last: where it is, the pictures are.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
@@ -144,6 +145,7 @@ def worker(out: Path, settings: Settings, model: Path) -> Callable[[Cut], None]:
 
     def work(cut: Cut) -> None:
         measure(cut, out, settings, eyes)
+        gc.collect()  # frees decoded frames that PyAV tied into cycles
 
     return work
 

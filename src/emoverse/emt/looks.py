@@ -113,7 +113,7 @@ class Looks:
         workers = workers or len(os.sched_getaffinity(0))
         self._sweep()
         members = list(utterances)
-        done, total = 0, len(members)
+        total = len(members)
 
         def left() -> Iterator[Cut]:
             nonlocal total
@@ -136,10 +136,9 @@ class Looks:
             through = on_ray.run(start, left(), workers, timeout, ray_address)
         else:
             through = pool.run(start, left(), workers=workers, timeout=timeout)
-        for one in through:
+        for done, one in enumerate(through, 1):
             if one.failure is not None:
                 give_up(one.task, f"{one.task.path}: {one.failure}", self.out)
-            done += 1
             if progress:
                 progress(done, total)
 

@@ -35,7 +35,7 @@ def variants(
     overrides: Sequence[str] = (),
     given: Mapping[str, str] | None = None,
     trains: bool = True,
-    train: Train = train_recipe,
+    train: Train | None = None,
     log: Log = lambda line: None,
 ) -> dict[str, tuple[str, Recipe | None]]:
     """Every variant's model, in the order of the table; what is missing is trained.
@@ -52,7 +52,7 @@ def variants(
         overrides: `key=value` settings on top of every recipe.
         given: variant name to a model folder or name that was trained elsewhere.
         trains: whether missing models may be trained.
-        train: does the training.
+        train: does the training; None is `emoverse.training.train`.
         log: told what happens.
 
     Returns:
@@ -62,7 +62,7 @@ def variants(
         EmoVerseError: a variant has an unknown name, a recipe is missing or malformed, or a model
             is missing and may not be trained.
     """
-    given = given or {}
+    given, train = given or {}, train or train_recipe
     names = [row.name for row in table.rows]
     if strange := set(given) - set(names):
         raise EmoVerseError(

@@ -57,7 +57,9 @@ def write_figure4(
     if len(models) < 2:
         raise EmoVerseError("Figure 4 sets models side by side; name two or more by --model.")
     if load is None:
-        from emoverse.inference.engine import load_model as load  # heavy
+        from emoverse.inference.engine import load_model  # heavy
+
+        load = load_model
     picture = thumbnail(clip, _SIDE)
     answers = []
     for model in models:

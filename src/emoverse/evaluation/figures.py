@@ -14,7 +14,7 @@ from emoverse.inference.plots import ticks
 from emoverse.inference.report import environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_LEFT, _PANEL, _GAP, _ROW, _TOP = 190.0, 190.0, 26.0, 30.0, 78.0
+_LEFT, _PANEL, _GAP, _ROW, _TOP = 190.0, 190.0, 36.0, 30.0, 96.0
 _BOTTOM, _EDGE, _LETTER = 56.0, 24.0, 6.6
 
 
@@ -85,7 +85,7 @@ def _panel(panel: Panel, x: float, rows: Sequence[tuple[str, str]]) -> dict[str,
     ends = [end for dot in panel.dots for end in (dot.value, dot.low, dot.high) if end is not None]
     low, high = (min(ends), max(ends)) if ends else (0.0, 100.0)
     margin = 0.06 * (high - low) or 1.0
-    marks = ticks(low - margin, high + margin, 3)
+    marks = ticks(low - margin, high + margin, 4)
     start, end = min(low - margin, marks[0]), max(high + margin, marks[-1])
 
     def at(value: float) -> float:

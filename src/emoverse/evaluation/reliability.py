@@ -81,9 +81,9 @@ def reliability(scored: Scored) -> Reliability | None:
 def right(task: str, gold: Any, pred: Any) -> bool:
     """Whether an answer is wholly right: the same pairs; for msa by N/N, a zero not negative."""
     if task == "ecpe":
-        return pred is not None and set(gold) == set(pred)
+        return bool(pred is not None and set(gold) == set(pred))
     if task == "msa":
-        return (polarity(gold) or "positive") == pred
+        return bool((polarity(gold) or "positive") == pred)
     return bool(gold == pred)
 
 

@@ -195,15 +195,14 @@ def _speaker_bar(scored: Scored, name: str, at: Sequence[int]) -> dict[str, Any]
 
 
 def _only(scored: Scored, places: Sequence[int]) -> Scored:
-    def chosen(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-        return None if values is None else tuple(values[place] for place in places)
-
     return replace(
         scored,
-        **{
-            name: chosen(getattr(scored, name))
-            for name in ("records", "answers", "gold", "pred", "units", "values")
-        },
+        records=tuple(scored.records[at] for at in places),
+        answers=tuple(scored.answers[at] for at in places),
+        gold=tuple(scored.gold[at] for at in places),
+        pred=tuple(scored.pred[at] for at in places),
+        units=tuple(scored.units[at] for at in places) if scored.units else None,
+        values=tuple(scored.values[at] for at in places) if scored.values else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,15 @@ def paper_table(name: str) -> PaperTable:
     return PAPER[name]
 
 
+def model_of(folder: Path) -> str:
+    """The name of the model that a run asked.
+
+    Raises:
+        EmoVerseError: the folder holds no run.
+    """
+    return str(load_run(folder).settings["model_name"])
+
+
 def answered(
     models: Mapping[str, str],
     data: Sequence[Path],
@@ -48,7 +58,7 @@ def answered(
     limit: int | None = None,
     floors_train: Path | None = None,
     load: Callable[[str], Answerer] | None = None,
-    progress: Callable[[str], Progress] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, list[Path]]:
     """Ask models for what a table needs; what a former call has answered is not asked again.
 
@@ -62,7 +72,7 @@ def answered(
         limit: at most this many records a task, drawn at random, the same for every model.
         floors_train: for the floors, see `emoverse.evaluation.floors.floors`.
         load: makes the engine of a model; None lets `evaluate` load it.
-        progress: given a row's name and task, makes what `evaluate` tells its progress to.
+        progress: called with (answered, all) records of a task.
 
     Returns:
         Row name to the folders of its runs, one a task.
@@ -88,10 +98,19 @@ def answered(
                 media_root=media_root or data[0].parent,
                 floors_train=floors_train if task == "ecpe" else None,
                 engine=engine,
-                progress=progress(f"{name}, {task}") if progress else None,
+                progress=progress,
             )
             runs.setdefault(name, []).append(folder)
     return runs
+
+
+def subset_note(limit: int, data: Sequence[Path]) -> str:
+    """What must be said where `answered` drew a subset."""
+    names = ", ".join(path.name for path in data)
+    return (
+        f"A subset: at most {limit:,} records a task, drawn at random (seed {_SEED}) from {names}, "
+        "the same for every model."
+    )
 
 
 def reproduce(
@@ -99,6 +118,7 @@ def reproduce(
     runs: Mapping[str, Sequence[Path]],
     protocol: str = "paper",
     recipes: Mapping[str, Recipe | None] | None = None,
+    notes: Sequence[str] = (),
 ) -> Result:
     """Lay finished runs beside the paper's rows; asks no model.
 
@@ -108,6 +128,7 @@ def reproduce(
             a task. An ablation's rows keep the names of the table.
         protocol: `paper` or `strict`.
         recipes: ablations: what each variant was trained by, where known.
+        notes: further sentences to stand beside the figures.
 
     Raises:
         EmoVerseError: a folder holds no run, or no run answers the table's tasks.
@@ -156,7 +177,7 @@ def reproduce(
         (*papers, *ours, *under.values()),
         tuple(_differences(table, folders, protocol, recipes or {})),
         tuple(origins),
-        (*_notes(table, protocol), *_other_data(table, origins)),
+        (*_notes(table, protocol), *_other_data(table, origins), *_unfinished(origins), *notes),
     )
 
 
@@ -188,9 +209,12 @@ def _blocks(folder: Path, protocol: str) -> list[tuple[dict[str, Any], set[str]]
         "model_sha256": run.settings.get("model_sha256"),
     }
     train = run.settings.get("floors_train")
+    asked = Counter(record.task for record in run.records)
+    told = Counter(record.task for record in run.records if record.id in run.answers)
     return [
         (
-            block(scored, floors(scored, train if scored.task == "ecpe" else None), origin),
+            block(scored, floors(scored, train if scored.task == "ecpe" else None), origin)
+            | {"asked": asked[scored.task], "answered": told[scored.task]},
             {record.split or "unknown split" for record in scored.records},
         )
         for scored in scored_run(run, protocol)
@@ -226,7 +250,10 @@ def _floor_lines(
 
 
 def _origin(row: str, scores: Mapping[str, Any], splits: set[str]) -> dict[str, Any]:
-    names = ("task", "n", "unparseable", "data", "data_sha256", "model", "model_sha256", "seed")
+    names = (
+        *("task", "n", "asked", "answered", "unparseable", "seed"),
+        *("data", "data_sha256", "model", "model_sha256"),
+    )
     return {"row": row, "split": ", ".join(sorted(splits))} | {key: scores[key] for key in names}
 
 
@@ -248,10 +275,10 @@ def _differences(
             own = _trained_for(task, recipes.get(name), name)
             for column in table.columns:
                 if column[0] == task and (row := compared["figures"].get(column[1])):
-                    bounds = tuple(row["interval"])
+                    low, high = row["interval"]
                     found.append(
                         Difference(
-                            name, column, row["difference"], *bounds, row["p"], compared["n"], own
+                            name, column, row["difference"], low, high, row["p"], compared["n"], own
                         )
                     )
     return found
@@ -282,6 +309,14 @@ def _other_data(table: PaperTable, origins: Sequence[Mapping[str, Any]]) -> list
     return [
         f"Not the same data: the paper's figures are of {table.split}, ours of split "
         f"{', '.join(splits)}. Read the rows side by side, not as a contest."
+    ]
+
+
+def _unfinished(origins: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{one['row']}, {one['task']}: {one['answered']} of {one['asked']} records are answered."
+        for one in origins
+        if one["answered"] < one["asked"]
     ]
 
 

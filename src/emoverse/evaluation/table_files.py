@@ -180,12 +180,13 @@ def figure(result: Result) -> str:
         cells = [(place, line.cells.get(column)) for place, line in enumerate(lines)]
         dots = [Dot(at, cell.value, cell.low, cell.high) for at, cell in cells if cell]
         panels.append(Panel(title, tuple(dots)))
+    paper = f"Paper: {result.paper.split}. " if "paper" in {line.kind for line in lines} else ""
     splits = ", ".join(sorted({one["split"] for one in result.origins}))
     return table_figure(
         f"Table {result.paper.number}: {result.paper.title}",
         [(line.name, line.kind) for line in lines],
         panels,
-        f"Paper: {result.paper.split}. Ours: {splits}, protocol {result.protocol}.",
+        f"{paper}Ours: {splits}, protocol {result.protocol}.",
     )
 
 

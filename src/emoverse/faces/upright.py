@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
 
 Turn = tuple[bool, bool, bool]
 """(transpose, then mirror left-right, then mirror top-bottom)."""
+_own = threading.local()
 
 
 def turn(image: VideoFrame) -> Turn:
@@ -45,11 +48,14 @@ def size(image: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
     return (image.height, width) if turn(image)[0] else (width, image.height)
 
 
-def array(image: VideoFrame, aspect: Fraction | None, max_side: int | None) -> NDArray[np.uint8]:
+def array(
+    image: VideoFrame, turned: Turn, aspect: Fraction | None, max_side: int | None
+) -> NDArray[np.uint8]:
     """The upright frame as uint8 (height, width, 3) RGB.
 
     Args:
         image: a decoded frame of any pixel format.
+        turned: how it must be turned, see `turn`.
         aspect: width of a pixel by its height, None when unknown.
         max_side: shrink until the longer side is at most this many pixels.
     """
@@ -58,9 +64,9 @@ def array(image: VideoFrame, aspect: Fraction | None, max_side: int | None) -> N
         scale = min(1.0, max_side / max(width, height))
         width, height = width * scale, height * scale
     # Scaled while still YUV and before the turn: a 4K frame never becomes a 4K array.
-    small = image.reformat(max(1, round(width)), max(1, round(height)), format="rgb24")
+    small = _scaler().reformat(image, max(1, round(width)), max(1, round(height)), format="rgb24")
     pixels = small.to_ndarray()
-    transpose, across, over = turn(image)
+    transpose, across, over = turned
     if transpose:
         pixels = pixels.swapaxes(0, 1)
     if across:
@@ -68,6 +74,17 @@ def array(image: VideoFrame, aspect: Fraction | None, max_side: int | None) -> N
     if over:
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def _scaler() -> VideoReformatter:
+    # A frame's own scaler has threads of its own, which outlive the frame until a collection:
+    # hundreds of them in a clip of a few seconds.
+    from av.video.reformatter import VideoReformatter
+
+    if not hasattr(_own, "scaler"):
+        _own.scaler = VideoReformatter()
+    scaler: VideoReformatter = _own.scaler
+    return scaler
 
 
 def _usable(aspect: Fraction | None) -> float:

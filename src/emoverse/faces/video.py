@@ -233,6 +233,7 @@ def _stream(
     tally = Tally()
     duration = part.of(stated_duration(container, stream))
     last = -1.0
+    turned: upright.Turn | None = None
     with container:
         if step is not None and step >= SEEK_FROM and duration > step and not part.start:
             chosen = _sought(container, stream, step, duration, tally)
@@ -240,7 +241,10 @@ def _stream(
             chosen = _sampled(container, stream, step, tally, part)
         for index, time, image, due in chosen:
             last = time
-            picture = partial(upright.array, image, stream.sample_aspect_ratio, max_side)
+            # Once a clip: PyAV ties a frame whose side data was read into a reference cycle, and
+            # it stays in memory until the garbage collector happens to come by.
+            turned = turned or upright.turn(image)
+            picture = partial(upright.array, image, turned, stream.sample_aspect_ratio, max_side)
             held = sum(plane.buffer_size for plane in image.planes)
             yield Shot(index, time, due, held, picture)
     if last < 0:

@@ -10,6 +10,8 @@ from emoverse.inference.interview import CLIP_TASKS
 
 Task = Literal["msa", "er", "fer", "eri"]
 State = Literal["queued", "running", "done", "failed", "cancelled"]
+# The time that causes take grows with the third power of the number of turns.
+MOST_TURNS = 50
 # Characters of one text, of a conversation's texts together, of a chat's message.
 MOST_TEXT = 4000
 MOST_DIALOGUE = 20_000
@@ -49,7 +51,7 @@ class Turn(Strict):
 class Dialogue(Strict):
     """A conversation, oldest utterance first."""
 
-    turns: list[Turn] = Field(min_length=1, max_length=100)
+    turns: list[Turn] = Field(min_length=1, max_length=MOST_TURNS)
 
 
 class Answer(BaseModel):
