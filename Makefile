@@ -23,7 +23,7 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev lint
 	$(BIN)/emoverse pull compact
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

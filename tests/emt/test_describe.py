@@ -158,7 +158,7 @@ def test_without_an_endpoint_the_report_says_so(tmp_path: Path) -> None:
 
 
 def test_a_rerun_asks_nothing_and_writes_the_same(tmp_path: Path) -> None:
-    clips = [clip(str(number), number) for number in range(12)]
+    clips = [clip(str(number), 20 * number) for number in range(12)]
     with serving(good) as server:
         first, before = describe_clips(clips, endpoint(server), out=tmp_path)
         whole = (tmp_path / "reasons.jsonl").read_bytes()
