@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from emoverse.inference.caption_grammar import caption_grammar
 from emoverse.inference.generation import generate
+from emoverse.inference.scoring import Question, read
+from emoverse.models.decoder import Branch, FusedLlama
 from emoverse.models.emoverse import EmoVerse
 from emoverse.models.prompt import prompt_tokens
 
@@ -38,28 +41,74 @@ def _greedy(
     return written
 
 
-def test_a_batch_is_continued_as_each_prompt_alone(model: EmoVerse) -> None:
+def _read(model: EmoVerse, prompts: list[list[int]], seen: torch.Tensor) -> list[Branch]:
+    branches = read(model, [Question(prompt) for prompt in prompts], seen)
+    assert all(isinstance(branch, Branch) for branch in branches)
+    return branches  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_batch_is_continued_as_each_prompt_alone(model: EmoVerse, fused: bool) -> None:
     prompts, seen = _prompts(model), features(model, 2)
+    weights = FusedLlama.of(model) if fused else None
+    branches = _read(model, prompts, seen)
     free = [_greedy(model, prompt, seen, end=-1, most=12) for prompt in prompts]
-    assert generate(model, prompts, seen, end=-1, most=12) == free
+    assert generate(model, branches, end=-1, most=12, fused=weights) == free
     end = free[0][5]  # a token that stops some prompts early and others not
     expected = [_greedy(model, prompt, seen, end=end, most=12) for prompt in prompts]
-    assert generate(model, prompts, seen, end=end, most=12) == expected
+    assert generate(model, branches, end=end, most=12, fused=weights) == expected
     assert len(expected[0]) <= 5
-    assert [generate(model, [p], seen, end=end, most=12)[0] for p in prompts] == expected
+    assert [generate(model, [one], end=end, most=12)[0] for one in branches] == expected
 
 
 def test_no_more_tokens_than_allowed_and_no_end_mark(model: EmoVerse) -> None:
-    prompts, seen = _prompts(model), features(model, 2)
-    assert [len(tokens) for tokens in generate(model, prompts, seen, end=-1, most=3)] == [3] * 4
-    first = generate(model, prompts, seen, end=-1, most=1)[0][0]
-    assert generate(model, prompts[:1], seen, end=first, most=5) == [[]]
+    branches = _read(model, _prompts(model), features(model, 2))
+    assert [len(tokens) for tokens in generate(model, branches, end=-1, most=3)] == [3] * 4
+    first = generate(model, branches, end=-1, most=1)[0][0]
+    assert generate(model, branches[:1], end=first, most=5) == [[]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_no_banned_repeat_is_written(model: EmoVerse, size: int) -> None:
-    for tokens in generate(
-        model, _prompts(model), features(model, 2), end=-1, most=40, ban_repeats=size
-    ):
+    branches = _read(model, _prompts(model), features(model, 2))
+    for tokens in generate(model, branches, end=-1, most=40, ban_repeats=size):
         runs = [tuple(tokens[n : n + size]) for n in range(len(tokens) - size + 1)]
         assert len(set(runs)) == len(runs)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_within_a_grammar_the_likeliest_allowed_token_is_written(
+    model: EmoVerse, fused: bool
+) -> None:
+    prompts, seen = _prompts(model), features(model, 2)
+    end = int(model.tokenizer.convert_tokens_to_ids("<|im_end|>"))  # type: ignore[arg-type]
+    grammar = caption_grammar(model.tokenizer, end)
+    found = generate(
+        model,
+        _read(model, prompts, seen),
+        end=end,
+        most=60,
+        grammar=grammar,
+        fused=FusedLlama.of(model) if fused else None,
+    )
+    for prompt, tokens in zip(prompts, found, strict=True):
+        written: list[int] = []
+        for token in [*tokens, end]:
+            scores = model.network.lm_head(alone(model, prompt + written, seen)[-1])
+            best = max(grammar(written), key=lambda one: float(scores[one]))
+            assert token == best
+            written.append(token)
+
+
+def test_a_listener_hears_every_answer_grow_and_may_end_it(model: EmoVerse) -> None:
+    branches = _read(model, _prompts(model), features(model, 2))
+    heard: dict[int, list[list[int]]] = {}
+
+    def listen(row: int, tokens: list[int]) -> bool:
+        heard.setdefault(row, []).append(list(tokens))
+        return row != 1 or len(tokens) < 2
+
+    found = generate(model, branches, end=-1, most=6, told=listen)  # type: ignore[arg-type]
+    assert [len(tokens) for tokens in found] == [6, 2, 6, 6]
+    for row, tokens in enumerate(found):
+        assert heard[row] == [tokens[: n + 1] for n in range(len(tokens))]

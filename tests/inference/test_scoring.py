@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emoverse.inference.scoring import Question, log_probabilities, normalised
+from emoverse.inference.scoring import Question, normalised, read
 from emoverse.models.emoverse import EmoVerse
 from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
 from emoverse.tasks import ecpe, er, msa
@@ -26,6 +26,17 @@ def _question(
         [n for n, forced in enumerate(dictated(model.tokenizer, t)) if not forced] for t in tokens
     ]
     return Question(prompt_tokens(model.tokenizer, query, images), tokens, scored)
+
+
+def _scores(
+    model: EmoVerse,
+    questions: list[Question],
+    seen: torch.Tensor | None = None,
+    tree_tokens: int = 768,
+) -> list[np.ndarray]:
+    found = read(model, questions, seen, tree_tokens)
+    assert all(isinstance(values, np.ndarray) for values in found)
+    return found  # type: ignore[return-value]
 
 
 def _plain(model: EmoVerse, question: Question, seen: torch.Tensor) -> list[float]:
@@ -52,7 +63,7 @@ def test_every_answer_has_the_probability_it_has_alone(model: EmoVerse, tree_tok
         _question(model, ecpe.query(turns, 2), causes, None),
     ]
     seen = features(model, 2)
-    found = log_probabilities(model, questions, seen, tree_tokens=tree_tokens)
+    found = _scores(model, questions, seen, tree_tokens)
     assert [len(values) for values in found] == [7, 2, 2, 7, 4]
     for question, values in zip(questions, found, strict=True):
         np.testing.assert_allclose(values, _plain(model, question, seen), atol=1e-3)
@@ -62,12 +73,12 @@ def test_every_answer_has_the_probability_it_has_alone(model: EmoVerse, tree_tok
 def test_tokens_that_are_not_scored_do_not_count(model: EmoVerse) -> None:
     question = _question(model, "q", ("Joy.",), None)
     last = Question(question.prompt, question.answers, [[len(question.answers[0]) - 1]])
-    ((everything,), (end,)) = log_probabilities(model, [question, last])
+    ((everything,), (end,)) = _scores(model, [question, last])
     assert everything < end < 0
 
 
 def test_no_question_needs_no_run(model: EmoVerse) -> None:
-    assert log_probabilities(model, []) == []
+    assert read(model, []) == []
 
 
 def test_probabilities_over_the_answers_sum_to_one() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from emoverse.errors import EmoVerseError
 from emoverse.faces import analyse_faces
 from emoverse.faces.crop import crop
 from emoverse.faces.pictures import face_crop
-from emoverse.inference import causes, scoring
+from emoverse.inference import calibration, scoring
 from emoverse.inference.analysis import Analysis
+from emoverse.inference.calibration import Calibration
+from emoverse.inference.caption_grammar import caption_grammar
 from emoverse.inference.generation import generate
 from emoverse.inference.interview import (
     CLIP_TASKS,
@@ -32,47 +34,57 @@ from emoverse.inference.interview import (
     dialogue_interview,
     load_turns,
 )
-from emoverse.inference.scoring import log_probabilities, normalised
+from emoverse.inference.questions import pose
 from emoverse.models import compact, face_vit
+from emoverse.models.decoder import Branch, FusedLlama
 from emoverse.models.emoverse import EmoVerse
-from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
-from emoverse.tasks import ecpe, er, eri, fer, msa
+from emoverse.models.prompt import answer_tokens
+from emoverse.tasks import eri, fer
+
+_Item = TypeVar("_Item")
 
 # Gets a place among the questions and the text so far; False ends the text.
 Told = Callable[[int, str], bool]
-_CHUNK = 32
+_CHUNK = 64
+_ROWS = 16  # texts that are written side by side...
+_FEW = 6  # ...and up to so many 8-bit weights are the faster ones
 _MOST_TOKENS = {"fer": 48, "eri": 128}
 
 
 class Engine:
     """A loaded model that answers; made by `load_model`."""
 
-    def __init__(self, model: EmoVerse) -> None:
+    def __init__(self, model: EmoVerse, calibration: Calibration | None = None) -> None:
         """Wrap a loaded model; use `load_model` instead."""
         self.model = model
         self.name = model.name
+        self.calibration = calibration or Calibration()
         self._end = answer_tokens(model.tokenizer, "")[0]
+        self._captions = caption_grammar(model.tokenizer, self._end)
+        self._laid_out: FusedLlama | None = None
+        self._is_laid_out = False
 
     def answer(self, records: Sequence[Record], media_root: Path | None) -> Iterator[Prediction]:
-        """Answer records, neighbours of one task together.
+        """Answer records, neighbours together.
 
         Args:
-            records: of any tasks.
+            records: of any tasks; those of one clip or conversation are cheaper side by side.
             media_root: where relative media paths start; the working folder by default. Records
                 whose media is not there are answered from their text alone.
 
         Yields:
             One prediction per record, in order.
         """
-        for task, run in groupby(records, key=lambda record: record.task):
-            batch: list[Record] = []
-            for record in run:
-                batch.append(record)
-                if len(batch) == _CHUNK:
-                    yield from self._answered(task, batch, media_root)
-                    batch = []
-            if batch:
-                yield from self._answered(task, batch, media_root)
+        for batch in _batched(records, _CHUNK):
+            found: dict[str, list[np.ndarray]] = {}
+            for record in batch:
+                for path in record.media:
+                    if path not in found:
+                        found[path] = _picture(record, path, media_root)
+            pictures = [[crop for path in record.media for crop in found[path]] for record in batch]
+            answered = self._ask(batch, pictures)
+            for record, shown, prediction in zip(batch, pictures, answered, strict=True):
+                yield replace(prediction, media_missing=bool(record.media) and not shown)
 
     def analyze(
         self,
@@ -124,7 +136,7 @@ class Engine:
             return analysis
 
     def ask(self, questions: Sequence[Question], told: Told | None = None) -> list[Prediction]:
-        """Answer questions of any tasks; those of one task are answered together.
+        """Answer questions of any tasks together.
 
         Args:
             questions: what is asked, with the clips that are shown.
@@ -138,183 +150,101 @@ class Engine:
         Raises:
             EmoVerseError: a query is not in its task's wording.
         """
-        found: dict[int, Prediction] = {}
-        for task in dict.fromkeys(question.record.task for question in questions):
-            places = [n for n, question in enumerate(questions) if question.record.task == task]
-            start = time.perf_counter()
-
-            def heard(row: int, text: str, places: Sequence[int] = places) -> bool:
-                assert told is not None
-                return told(places[row], text)
-
-            answered = self._ask(
-                task,
-                [questions[n].record for n in places],
-                [_crops(questions[n].shown) for n in places],
-                heard if told else None,
-            )
-            share = (time.perf_counter() - start) / len(places)
-            found |= {
-                n: replace(prediction, seconds=share)
-                for n, prediction in zip(places, answered, strict=True)
-            }
-        return [found[n] for n in range(len(questions))]
-
-    def _answered(
-        self, task: str, records: Sequence[Record], media_root: Path | None
-    ) -> Iterator[Prediction]:
-        start = time.perf_counter()
-        pictures, missing = [], []
-        for record in records:
-            found = [image for path in record.media for image in _picture(record, path, media_root)]
-            pictures.append(found)
-            missing.append(bool(record.media) and not found)
-        answered = self._ask(task, records, pictures)
-        share = (time.perf_counter() - start) / len(records)
-        for prediction, lacking in zip(answered, missing, strict=True):
-            yield replace(prediction, media_missing=lacking, seconds=share)
+        crops = {id(question.shown): _crops(question.shown) for question in questions}
+        records = [question.record for question in questions]
+        return self._ask(records, [crops[id(question.shown)] for question in questions], told)
 
     def _ask(
         self,
-        task: str,
         records: Sequence[Record],
         pictures: Sequence[Sequence[np.ndarray]],
         told: Told | None = None,
     ) -> list[Prediction]:
+        """One pass over all prompts and allowed answers; then the free texts go on from there."""
+        start = time.perf_counter()
         features, ids = self._features(pictures)
-        prompts = [
-            prompt_tokens(self.model.tokenizer, record.query, images)
-            for record, images in zip(records, ids, strict=True)
+        asked = [
+            pose(self.model, record, images) for record, images in zip(records, ids, strict=True)
         ]
-        if task in ("msa", "er"):
-            return self._labelled(task, records, prompts, features)
-        if task == "ecpe":
-            return self._caused(records, prompts, features)
-        return self._written(task, records, prompts, features, told)
-
-    def _labelled(
-        self,
-        task: str,
-        records: Sequence[Record],
-        prompts: Sequence[list[int]],
-        features: torch.Tensor | None,
-    ) -> list[Prediction]:
-        """MSA and ER: score the allowed answers, take the likeliest."""
-        allowed = []
-        for record in records:
-            if task == "msa":
-                allowed.append(msa.choices())
+        # Sorted, prompts that share a prefix are neighbours.
+        order = sorted(range(len(asked)), key=lambda n: asked[n].question.prompt)
+        read = scoring.read(self.model, [asked[n].question for n in order], features)
+        branches: dict[int, Branch] = {}
+        found: dict[int, Prediction] = {}
+        for place, result in zip(order, read, strict=True):
+            if isinstance(result, Branch):
+                branches[place] = result
             else:
-                mosei = f" {er.answer('joy', 'mosei')[:-1].lower()}," in record.query
-                allowed.append(er.choices("mosei" if mosei else "meld"))
-        questions = [
-            self._question(prompt, answers)
-            for prompt, answers in zip(prompts, allowed, strict=True)
-        ]
-        parse = msa.parse if task == "msa" else er.parse
-        predictions = []
-        scores = log_probabilities(self.model, questions, features)
-        for record, answers, values in zip(records, allowed, scores, strict=True):
-            probabilities = normalised(values)
-            best = answers[int(probabilities.argmax())]
-            named = {str(parse(a)): float(p) for a, p in zip(answers, probabilities, strict=True)}
-            predictions.append(Prediction(record.id, best, parse(best), named))
-        return predictions
-
-    def _caused(
-        self,
-        records: Sequence[Record],
-        prompts: Sequence[list[int]],
-        features: torch.Tensor | None,
-    ) -> list[Prediction]:
-        """ECPE: weigh the sets of causes, name those with enough probability."""
-        asked = []
-        for record, prompt in zip(records, prompts, strict=True):
-            turns, index = ecpe.parse_query(record.query)
-            target = next(turn for turn in turns if turn.index == index)
-            sets = causes.cause_sets(turns, index)
-            asked.append((target, sets, prompt))
-        questions = [
-            self._question(prompt, [ecpe.answer(_pairs(target, names)) for names in sets])
-            for target, sets, prompt in asked
-        ]
-        scores = log_probabilities(self.model, questions, features)
-        predictions = []
-        for record, (target, sets, _), values in zip(records, asked, scores, strict=True):
-            probabilities = normalised(values)
-            found = causes.marginals(sets, probabilities)
-            pairs = _pairs(target, causes.chosen(sets, probabilities))
-            predictions.append(
-                Prediction(
-                    record.id,
-                    ecpe.answer(pairs),
-                    [[pair.emotion_index, pair.emotion, pair.cause_index] for pair in pairs],
-                    {str(index): probability for index, probability in found.items()},
-                )
-            )
-        return predictions
+                found[place] = asked[place].settle(result, self.calibration)
+        share = (time.perf_counter() - start) / len(records)
+        for task in dict.fromkeys(records[place].task for place in sorted(branches)):
+            places = [place for place in sorted(branches) if records[place].task == task]
+            found |= self._written(task, {n: branches[n] for n in places}, records, told)
+        return [replace(found[n], seconds=found[n].seconds + share) for n in range(len(records))]
 
     def _written(
         self,
         task: str,
+        branches: Mapping[int, Branch],
         records: Sequence[Record],
-        prompts: Sequence[list[int]],
-        features: torch.Tensor | None,
         told: Told | None,
-    ) -> list[Prediction]:
-        """FER and ERI: greedy text."""
-        predictions: list[Prediction] = []
-        for start in range(0, len(records), 16):
+    ) -> dict[int, Prediction]:
+        """FER and ERI: greedy text, FER within its grammar."""
+        found: dict[int, Prediction] = {}
+        decode = self.model.tokenizer.decode
+        for places in _batched(branches, _ROWS):
+            start = time.perf_counter()
+
             # Bound now: the loop goes on while nothing listens any more.
-            def heard(row: int, tokens: Sequence[int], first: int = start) -> bool:
+            def heard(row: int, tokens: Sequence[int], places: Sequence[int] = places) -> bool:
                 assert told is not None
-                return told(first + row, str(self.model.tokenizer.decode(list(tokens))).strip())
+                return told(places[row], str(decode(list(tokens))).strip())
 
             written = generate(
                 self.model,
-                prompts[start : start + 16],
-                features,
+                [branches[place] for place in places],
                 end=self._end,
                 most=_MOST_TOKENS[task],
+                grammar=self._captions if task == "fer" else None,
                 ban_repeats=8 if task == "eri" else 0,
                 told=heard if told else None,
+                fused=self._fused() if len(places) <= _FEW else None,
             )
-            for record, tokens in zip(records[start : start + 16], written, strict=True):
-                text = str(self.model.tokenizer.decode(tokens)).strip()
-                if task == "fer":
-                    text = _phrases_once(text)
-                    predictions.append(Prediction(record.id, text, list(fer.parse(text))))
-                else:
+            seconds = (time.perf_counter() - start) / len(places)
+            for place, tokens in zip(places, written, strict=True):
+                text = str(decode(tokens)).strip()
+                label: Any = list(fer.parse(text))
+                if task == "eri":
                     text = _whole_sentences(text)
-                    predictions.append(Prediction(record.id, text, eri.parse(text)))
-        return predictions
-
-    def _question(self, prompt: list[int], answers: Sequence[str]) -> scoring.Question:
-        tokens = [answer_tokens(self.model.tokenizer, answer) for answer in answers]
-        scored = [
-            [place for place, forced in enumerate(dictated(self.model.tokenizer, t)) if not forced]
-            for t in tokens
-        ]
-        return scoring.Question(prompt, tokens, scored)
+                    label = eri.parse(text)
+                found[place] = Prediction(records[place].id, text, label, seconds=seconds)
+        return found
 
     def _features(
         self, pictures: Sequence[Sequence[np.ndarray]]
     ) -> tuple[torch.Tensor | None, list[list[list[int]]]]:
-        """Projected visual tokens of all crops, and for each record its pictures' token ids."""
-        crops = [picture for some in pictures for picture in some]
-        if not crops:
+        """Projected visual tokens of all crops, and for each record its pictures' token ids.
+
+        A picture that several records show is looked at once, and is the same prefix to all.
+        """
+        distinct = {id(picture): picture for some in pictures for picture in some}
+        if not distinct:
             return None, [[] for _ in pictures]
         with torch.inference_mode():
-            tokens = self.model.visual_tokens(face_vit.pixel_values(np.stack(crops)))
-            features = self.model.project(tokens)
-        size, row = self.model.image_tokens, 0
-        ids: list[list[list[int]]] = []
-        for some in pictures:
-            ids.append(
-                [[-1 - ((row + n) * size + k) for k in range(size)] for n in range(len(some))]
-            )
-            row += len(some)
+            crops = np.stack(list(distinct.values()))
+            features = self.model.project(self.model.visual_tokens(face_vit.pixel_values(crops)))
+        size = self.model.image_tokens
+        first = {key: -1 - place * size for place, key in enumerate(distinct)}
+        ids = [
+            [[first[id(picture)] - k for k in range(size)] for picture in some] for some in pictures
+        ]
         return features, ids
+
+    def _fused(self) -> FusedLlama | None:
+        """Laid out when the first text is written: labels alone need none of it."""
+        if not self._is_laid_out:
+            self._laid_out, self._is_laid_out = FusedLlama.of(self.model), True
+        return self._laid_out
 
 
 def load_model(model: str = "compact") -> Engine:
@@ -327,17 +257,19 @@ def load_model(model: str = "compact") -> Engine:
         EmoVerseError: there is no such model, or its weights cannot be fetched.
     """
     if model == "compact":
-        return Engine(compact.load())
+        return Engine(compact.load(), calibration.load(compact.SHIPPED))
     folder = Path(model)
     if not folder.is_dir():
         raise EmoVerseError(
             f"{model!r} is not a model; say `compact` or give a folder that `emoverse train` wrote."
         )
-    return Engine(compact.load(folder))
+    return Engine(compact.load(folder), calibration.load(folder))
 
 
-def _pairs(target: ecpe.Turn, names: Sequence[int]) -> list[ecpe.Pair]:
-    return [ecpe.Pair(target.index, target.emotion, index) for index in names]
+def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def _picture(record: Record, path: str, media_root: Path | None) -> list[np.ndarray]:
@@ -359,10 +291,6 @@ def _crops(shown: Watched | None) -> list[np.ndarray]:
     if shown is None or shown.track.peak_image is None or shown.track.peak_landmarks is None:
         return []
     return [crop(shown.track.peak_image, shown.track.peak_landmarks)]
-
-
-def _phrases_once(text: str) -> str:
-    return "; ".join(dict.fromkeys(part.strip() for part in text.split(";") if part.strip()))
 
 
 def _whole_sentences(text: str) -> str:

@@ -1,85 +1,132 @@
-"""Free text: greedy generation, several prompts at once."""
+"""Free text: greedy generation, several answers at once, optionally within a grammar."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
-from transformers import DynamicCache
 
+from emoverse.models.decoder import Branch, FusedLlama, Steps, begin
 from emoverse.models.emoverse import EmoVerse
+
+# The tokens that may follow what was written, one at least.
+Grammar = Callable[[Sequence[int]], Sequence[int]]
 
 
 @torch.inference_mode()
 def generate(
     model: EmoVerse,
-    prompts: Sequence[Sequence[int]],
-    features: torch.Tensor | None = None,
+    branches: Sequence[Branch],
     *,
     end: int,
     most: int,
+    grammar: Grammar | None = None,
     ban_repeats: int = 0,
     told: Callable[[int, Sequence[int]], bool] | None = None,
+    fused: FusedLlama | None = None,
 ) -> list[list[int]]:
     """Continue each prompt greedily.
 
+    Tokens that the grammar leaves no choice about are run together with the one before them.
+
     Args:
         model: the model asked.
-        prompts: token ids; negative ones point into `features`.
-        features: (m, width) projected visual tokens.
+        branches: the prompts, as `scoring.read` leaves them.
         end: the token that ends an answer.
         most: most new tokens.
+        grammar: what may follow.
         ban_repeats: when positive, no run of this many new tokens is written twice.
-        told: is called after every new token with the prompt's place and its new tokens so far;
-            when it returns False, that answer ends there.
+        told: is called after new tokens with the prompt's place and its new tokens so far; when it
+            returns False, that answer ends there.
+        fused: the model's fused weights, when there are any.
 
     Returns:
         The new tokens of each prompt, without the end token.
     """
-    device = model.network.lm_head.weight.device
-    longest = max(len(prompt) for prompt in prompts)
-    tokens = torch.zeros(len(prompts), longest, dtype=torch.long, device=device)
-    padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
-    for row, prompt in enumerate(prompts):
-        tokens[row, longest - len(prompt) :] = torch.tensor(prompt, device=device)
-    embeddings = model.embed(tokens, features)
-    cache = DynamicCache()
-    written: list[list[int]] = [[] for _ in prompts]
-    open_rows = torch.ones(len(prompts), dtype=torch.bool, device=device)
-    for _ in range(most):
-        steps = embeddings.shape[1]
-        keys = cache.get_seq_length() + steps
-        queries = torch.arange(keys - steps, keys, device=device)
-        seen = torch.arange(keys, device=device)
-        visible = (seen[None, None] <= queries[None, :, None]) & (
-            seen[None, None] >= padding[:, None, None]
-        )
-        # A padding place sees itself, or its softmax is NaN.
-        visible |= seen[None, None] == queries[None, :, None]
-        mask = torch.zeros(visible.shape, dtype=embeddings.dtype, device=device)
-        mask.masked_fill_(~visible, torch.finfo(embeddings.dtype).min)
-        positions = (queries[None] - padding[:, None]).clamp(min=0)
-        output = model.network.model.language_model(
-            inputs_embeds=embeddings,
-            attention_mask=mask[:, None],
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits = model.network.lm_head(output.last_hidden_state[:, -1]).float()
+    steps, seen = begin(model, branches, fused)
+    lengths = [branch.keys.shape[2] for branch in branches]
+    hidden = torch.stack([branch.hidden for branch in branches])
+    written: list[list[int]] = [[] for _ in branches]
+    going = set(range(len(branches)))
+    while True:
+        chosen = _chosen(steps, hidden, written, sorted(going), grammar, ban_repeats)
+        fresh: list[list[int]] = [[] for _ in branches]
+        for row, token in chosen.items():
+            fresh[row] = _forced(written[row], token, grammar, end, most)
+            ended = fresh[row][-1:] == [end]
+            written[row] += fresh[row][:-1] if ended else fresh[row]
+            unheard = told is not None and token != end and not told(row, list(written[row]))
+            if ended or unheard or len(written[row]) >= most:
+                going.remove(row)
+                fresh[row] = []
+        if not going:
+            return written
+        tokens, positions, visible, seen = _side_by_side(fresh, lengths, seen)
+        states = steps.step(tokens, positions, visible)
+        last = [max(len(some), 1) - 1 for some in fresh]
+        hidden = states[torch.arange(len(fresh)), last]
+        lengths = [length + len(some) for length, some in zip(lengths, fresh, strict=True)]
+
+
+def _chosen(
+    steps: Steps,
+    hidden: torch.Tensor,
+    written: Sequence[Sequence[int]],
+    rows: Sequence[int],
+    grammar: Grammar | None,
+    ban_repeats: int,
+) -> dict[int, int]:
+    """The likeliest next token of each row."""
+    if grammar is None:
+        logits = steps.logits(hidden)
         if ban_repeats:
-            for row, past in enumerate(written):
-                logits[row, _repeats(past, ban_repeats)] = -torch.inf
-        chosen = logits.argmax(dim=-1)
-        open_rows &= chosen != end
-        for row in torch.nonzero(open_rows).flatten().tolist():
-            written[row].append(int(chosen[row]))
-            if told and not told(row, written[row]):
-                open_rows[row] = False
-        if not bool(open_rows.any()):
+            for row in rows:
+                logits[row, _repeats(written[row], ban_repeats)] = -torch.inf
+        best = logits.argmax(dim=-1).tolist()
+        return {row: best[row] for row in rows}
+    found = {}
+    for row in rows:
+        allowed = grammar(written[row])
+        logits = steps.logits(hidden[row : row + 1], torch.tensor(allowed, device=hidden.device))
+        found[row] = int(allowed[int(logits[0].argmax())])
+    return found
+
+
+def _forced(
+    written: Sequence[int], token: int, grammar: Grammar | None, end: int, most: int
+) -> list[int]:
+    """A token and those that the grammar lets follow without a choice."""
+    chain = [token]
+    while grammar is not None and chain[-1] != end and len(written) + len(chain) < most:
+        allowed = grammar([*written, *chain])
+        if len(allowed) != 1:
             break
-        embeddings = model.embed(chosen[:, None], None)
-    return written
+        chain.append(allowed[0])
+    return chain
+
+
+def _side_by_side(
+    fresh: Sequence[Sequence[int]], lengths: Sequence[int], seen: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """New tokens as a batch: ids, positions, what each sees, and which columns hold a token.
+
+    Rows that have fewer, or have ended, are filled up with tokens that see themselves alone and
+    that nothing sees.
+    """
+    device = seen.device
+    new = max(len(some) for some in fresh)
+    real = torch.tensor([[n < len(some) for n in range(new)] for some in fresh], device=device)
+    tokens = torch.tensor([[*some, *[0] * (new - len(some))] for some in fresh], device=device)
+    positions = torch.tensor(lengths, device=device)[:, None] + torch.arange(new, device=device)
+    causal = torch.ones(new, new, dtype=torch.bool, device=device).tril()
+    visible = torch.cat(
+        [
+            seen[:, None].expand(-1, new, -1),
+            causal & real[:, None] | torch.eye(new, dtype=torch.bool, device=device),
+        ],
+        dim=-1,
+    )
+    return tokens, positions, visible, torch.cat([seen, real], dim=-1)
 
 
 def _repeats(past: Sequence[int], size: int) -> list[int]:

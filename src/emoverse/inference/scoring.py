@@ -1,20 +1,24 @@
-"""Answers from a closed set: the probability of each, by one pass over prompt and answers.
+"""One pass over prompts and their allowed answers: the probability of each answer.
 
-Prompts that share a prefix (a conversation, or just the system prompt) and the answers to each
+Prompts that share a prefix (a conversation, or system prompt and picture) and the answers to each
 prompt are merged into prefix trees (`emoverse.models.prefix_tree`): shared tokens are run once,
-and no token is generated.
+and no token is generated. A prompt whose answer is free text goes into the same pass; it leaves
+the branch that `generation` continues.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from transformers import DynamicCache
 
+from emoverse.models.decoder import Branch
 from emoverse.models.emoverse import EmoVerse
-from emoverse.models.prefix_tree import common_prefix, merge
+from emoverse.models.prefix_tree import Sprout, common_prefix, merge
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,57 +27,82 @@ class Question:
 
     Attributes:
         prompt: token ids; negative ones point into the visual features.
-        answers: token ids of each allowed answer, end mark included.
+        answers: token ids of each allowed answer, end mark included; none when the answer is to
+            be written.
         scored: for each answer the indices of the tokens whose probability counts; tokens that
             the grammar dictates are left out.
     """
 
     prompt: list[int]
-    answers: list[list[int]]
-    scored: list[list[int]]
+    answers: Sequence[list[int]] = ()
+    scored: Sequence[list[int]] = ()
 
 
 @torch.inference_mode()
-def log_probabilities(
+def read(
     model: EmoVerse,
     questions: Sequence[Question],
     features: torch.Tensor | None = None,
     tree_tokens: int = 768,
-) -> list[np.ndarray]:
-    """Log-probability of every allowed answer of every question.
+) -> list[np.ndarray | Branch]:
+    """Run prompts and their allowed answers.
 
     Args:
         model: the model asked.
         questions: neighbours that share a prefix are cheaper.
         features: (m, width) projected visual tokens.
-        tree_tokens: about how many distinct tokens run at once.
+        tree_tokens: about how many distinct tokens run at once, beyond a first prompt.
 
     Returns:
-        One (answers,) float64 array per question, not normalised over the answers.
+        For each question the (answers,) float64 log-probabilities, not normalised over the
+        answers; or the branch to be continued when it has none.
     """
-    results: list[np.ndarray] = []
+    results: list[np.ndarray | Branch] = []
     for group in _groups(questions, tree_tokens):
-        sequences = [q.prompt + answer for q in group for answer in q.answers]
-        tree = merge(sequences)
-        hidden = model.hidden_states([tree], features)[0]
-        nodes, targets, owners = [], [], []
-        answer = 0
-        for question in group:
-            for tokens, scored in zip(question.answers, question.scored, strict=True):
-                path = tree.paths[answer]
-                for place in scored:
-                    nodes.append(int(path[len(question.prompt) + place - 1]))
-                    targets.append(tokens[place])
-                    owners.append(answer)
-                answer += 1
-        distinct, rows = np.unique(nodes, return_inverse=True)
-        logits = model.network.lm_head(hidden[torch.from_numpy(distinct)]).float()
-        picked = logits[torch.from_numpy(rows), torch.tensor(targets)]
-        terms = (picked - logits.logsumexp(dim=-1)[torch.from_numpy(rows)]).double().numpy()
-        sums = np.bincount(owners, weights=terms, minlength=answer)
-        ends = np.cumsum([len(question.answers) for question in group])
-        results += np.split(sums, ends[:-1])
+        sprout = Sprout()
+        prompts = [sprout.add(question.prompt) for question in group]
+        paths = [
+            [sprout.add(answer, prompt) for answer in question.answers]
+            for question, prompt in zip(group, prompts, strict=True)
+        ]
+        written = any(not question.answers for question in group)
+        cache = DynamicCache() if written else None
+        hidden = model.hidden_states([sprout.tree(prompts)], features, cache)[0]
+        for question, prompt, answers in zip(group, prompts, paths, strict=True):
+            if cache is not None and not question.answers:
+                results.append(_branch(cache, hidden, prompt))
+            else:
+                results.append(_log_probabilities(model, question, answers, hidden))
     return results
+
+
+def _log_probabilities(
+    model: EmoVerse, question: Question, paths: Sequence[Sequence[int]], hidden: torch.Tensor
+) -> np.ndarray:
+    nodes, targets, owners = [], [], []
+    for answer, (tokens, scored, path) in enumerate(
+        zip(question.answers, question.scored, paths, strict=True)
+    ):
+        for place in scored:
+            nodes.append(path[len(question.prompt) + place - 1])
+            targets.append(tokens[place])
+            owners.append(answer)
+    distinct, rows = np.unique(nodes, return_inverse=True)
+    logits = model.network.lm_head(hidden[torch.from_numpy(distinct)]).float()
+    picked = logits[torch.from_numpy(rows), torch.tensor(targets)]
+    terms = (picked - logits.logsumexp(dim=-1)[torch.from_numpy(rows)]).double().cpu().numpy()
+    sums: np.ndarray = np.bincount(owners, weights=terms, minlength=len(question.answers))
+    return sums
+
+
+def _branch(cache: DynamicCache, hidden: torch.Tensor, path: Sequence[int]) -> Branch:
+    nodes = torch.tensor(path, device=hidden.device)
+    layers: Any = cache.layers
+    return Branch(
+        torch.stack([layer.keys[0].index_select(1, nodes) for layer in layers]),
+        torch.stack([layer.values[0].index_select(1, nodes) for layer in layers]),
+        hidden[path[-1]],
+    )
 
 
 def normalised(log_probability: np.ndarray) -> np.ndarray:
@@ -86,16 +115,16 @@ def normalised(log_probability: np.ndarray) -> np.ndarray:
 def _groups(questions: Sequence[Question], tree_tokens: int) -> list[list[Question]]:
     """Neighbours together, as long as their distinct tokens are few."""
     groups: list[list[Question]] = []
-    size = 0
+    room = 0
     previous: list[int] = []
     for question in questions:
-        shared = common_prefix(previous, question.prompt)
-        answers = sum(len(answer) for answer in question.answers)
-        if groups and size + len(question.prompt) - shared + answers <= tree_tokens:
+        answers = len(merge(question.answers).tokens)
+        fresh = len(question.prompt) - common_prefix(previous, question.prompt) + answers
+        if groups and fresh <= room:
             groups[-1].append(question)
-            size += len(question.prompt) - shared + answers
+            room -= fresh
         else:
             groups.append([question])
-            size = len(question.prompt) + answers
+            room = tree_tokens - answers
         previous = question.prompt
     return groups

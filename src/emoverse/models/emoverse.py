@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import Cache, InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
 from emoverse.models.prefix_tree import PrefixTree, side_by_side
 
@@ -87,13 +87,17 @@ class EmoVerse:
         return embeddings
 
     def hidden_states(
-        self, trees: Sequence[PrefixTree], features: torch.Tensor | None = None
+        self,
+        trees: Sequence[PrefixTree],
+        features: torch.Tensor | None = None,
+        cache: Cache | None = None,
     ) -> torch.Tensor:
         """Run prefix trees side by side (Eq 5 and 6, without the output layer).
 
         Args:
             trees: one row each, padded to the longest.
             features: (m, width) projected visual tokens that negative ids point into.
+            cache: an empty one, which is left with the keys and values of all nodes.
 
         Returns:
             (rows, longest, width) hidden states after the last norm.
@@ -108,7 +112,8 @@ class EmoVerse:
             inputs_embeds=embeddings,
             attention_mask=hidden[:, None].to(device),
             position_ids=torch.from_numpy(positions).to(device),
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
         )
         states: torch.Tensor = output.last_hidden_state
         return states

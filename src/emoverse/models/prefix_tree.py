@@ -42,35 +42,62 @@ class PrefixTree:
         return visible
 
 
+class Sprout:
+    """A prefix tree that grows; `merge` for sequences that are not all known at once."""
+
+    def __init__(self) -> None:
+        """An empty tree."""
+        self._children: dict[tuple[int, int], int] = {}
+        self._tokens: list[int] = []
+        self._positions: list[int] = []
+        self._parents: list[int] = []
+
+    def __len__(self) -> int:
+        """How many nodes it has."""
+        return len(self._tokens)
+
+    def add(self, sequence: Sequence[int], after: Sequence[int] = ()) -> list[int]:
+        """Put a sequence in, at the root or after the last node of an earlier path.
+
+        Args:
+            sequence: token ids; see `PrefixTree.tokens` for negative ones.
+            after: what an earlier `add` returned.
+
+        Returns:
+            The nodes of `after` and the sequence's own.
+        """
+        path = list(after)
+        node = path[-1] if path else -1
+        for token in sequence:
+            child = self._children.get((node, token))
+            if child is None:
+                child = self._children[node, token] = len(self._tokens)
+                self._tokens.append(token)
+                self._positions.append(len(path))
+                self._parents.append(node)
+            node = child
+            path.append(node)
+        return path
+
+    def tree(self, paths: Sequence[Sequence[int]]) -> PrefixTree:
+        """The tree as it stands, with the paths that are of interest."""
+        return PrefixTree(
+            np.array(self._tokens, dtype=np.int64),
+            np.array(self._positions, dtype=np.int64),
+            np.array(self._parents, dtype=np.int64),
+            tuple(np.array(path, dtype=np.int64) for path in paths),
+        )
+
+
 def merge(sequences: Sequence[Sequence[int]]) -> PrefixTree:
     """Merge token sequences; equal prefixes become the same nodes.
 
     Args:
         sequences: token ids; see `PrefixTree.tokens` for negative ones.
     """
-    children: dict[tuple[int, int], int] = {}
-    tokens: list[int] = []
-    positions: list[int] = []
-    parents: list[int] = []
-    paths = []
-    for sequence in sequences:
-        node, path = -1, []
-        for position, token in enumerate(sequence):
-            child = children.get((node, token))
-            if child is None:
-                child = children[node, token] = len(tokens)
-                tokens.append(token)
-                positions.append(position)
-                parents.append(node)
-            node = child
-            path.append(node)
-        paths.append(np.array(path, dtype=np.int64))
-    return PrefixTree(
-        np.array(tokens, dtype=np.int64),
-        np.array(positions, dtype=np.int64),
-        np.array(parents, dtype=np.int64),
-        tuple(paths),
-    )
+    sprout = Sprout()
+    paths = [sprout.add(sequence) for sequence in sequences]
+    return sprout.tree(paths)
 
 
 def pack(sequences: Sequence[Sequence[int]]) -> PrefixTree:

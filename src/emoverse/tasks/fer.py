@@ -22,6 +22,21 @@ def answer(phrases: Iterable[str]) -> str:
     return "; ".join(phrases)
 
 
+def phrases() -> dict[str, str]:
+    """Every phrase a caption may consist of, in the paper's and in MERR's style, to its AU code."""
+    words = [word for word, _ in action_units.INTENSITY_WORDS]
+    return {
+        phrase: unit.code
+        for unit in action_units.ACTION_UNITS
+        for phrase in (
+            unit.phrase,
+            *unit.synonyms,
+            unit.name,
+            *(f"{word} {unit.name}" for word in words),
+        )
+    }
+
+
 def parse(text: str) -> tuple[str, ...]:
     """The AU codes a caption names ("AU06"), once each, in order; () when it names none.
 

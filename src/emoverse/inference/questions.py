@@ -1,0 +1,104 @@
+"""A record as a question to the model, and what its scores mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emoverse.emt.record import Record
+from emoverse.inference import causes, scoring
+from emoverse.inference.calibration import Calibration
+from emoverse.inference.interview import Prediction
+from emoverse.models.emoverse import EmoVerse
+from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
+from emoverse.tasks import ecpe, er, msa
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posed:
+    """A record's question.
+
+    Attributes:
+        record: what is asked.
+        question: the same as tokens.
+        answers: the allowed answers in words; () when the answer is to be written.
+        target: ECPE's utterance.
+        sets: ECPE: the causes that each answer names.
+    """
+
+    record: Record
+    question: scoring.Question
+    answers: tuple[str, ...] = ()
+    target: ecpe.Turn | None = None
+    sets: tuple[tuple[int, ...], ...] = ()
+
+    def settle(self, log_probabilities: np.ndarray, calibration: Calibration) -> Prediction:
+        """The answer that follows from the scores.
+
+        Args:
+            log_probabilities: (answers,), not normalised.
+            calibration: the model's.
+        """
+        task = self.record.task
+        probabilities = scoring.normalised(log_probabilities / calibration.temperature(task))
+        if self.target is None:
+            parse = msa.parse if task == "msa" else er.parse
+            best = self.answers[int(probabilities.argmax())]
+            named = {
+                str(parse(answer)): float(probability)
+                for answer, probability in zip(self.answers, probabilities, strict=True)
+            }
+            return Prediction(self.record.id, best, parse(best), named)
+        # Several causes have more ways to be told than one: the marginals decide.
+        found = causes.marginals(self.sets, probabilities)
+        named_causes = causes.chosen(self.sets, probabilities, calibration.cause_threshold)
+        pairs = _pairs(self.target, named_causes)
+        return Prediction(
+            self.record.id,
+            ecpe.answer(pairs),
+            [[pair.emotion_index, pair.emotion, pair.cause_index] for pair in pairs],
+            {str(index): probability for index, probability in found.items()},
+        )
+
+
+def pose(model: EmoVerse, record: Record, images: Sequence[Sequence[int]]) -> Posed:
+    """Put a record's question into tokens, with the answers it allows.
+
+    Args:
+        model: who is asked.
+        record: of any task.
+        images: per picture the ids of its visual features.
+
+    Raises:
+        EmoVerseError: an ECPE query is not in its task's wording.
+    """
+    prompt = prompt_tokens(model.tokenizer, record.query, images)
+    if record.task in ("fer", "eri"):
+        return Posed(record, scoring.Question(prompt))
+    if record.task == "ecpe":
+        turns, index = ecpe.parse_query(record.query)
+        target = next(turn for turn in turns if turn.index == index)
+        sets = tuple(causes.cause_sets(turns, index))
+        answers = tuple(ecpe.answer(_pairs(target, names)) for names in sets)
+        return Posed(record, _question(model, prompt, answers), answers, target, sets)
+    if record.task == "msa":
+        answers = msa.choices()
+    else:
+        mosei = f" {er.answer('joy', 'mosei')[:-1].lower()}," in record.query
+        answers = er.choices("mosei" if mosei else "meld")
+    return Posed(record, _question(model, prompt, answers), answers)
+
+
+def _question(model: EmoVerse, prompt: list[int], answers: Sequence[str]) -> scoring.Question:
+    tokens = [answer_tokens(model.tokenizer, answer) for answer in answers]
+    scored = [
+        [place for place, forced in enumerate(dictated(model.tokenizer, t)) if not forced]
+        for t in tokens
+    ]
+    return scoring.Question(prompt, tokens, scored)
+
+
+def _pairs(target: ecpe.Turn, names: Sequence[int]) -> list[ecpe.Pair]:
+    return [ecpe.Pair(target.index, target.emotion, index) for index in names]
