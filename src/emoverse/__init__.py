@@ -2,8 +2,11 @@
 
     import emoverse
 
-    analysis = emoverse.analyze("clip.mp4", text="I did not expect that.")
+    model = emoverse.load_model("compact")
+    analysis = model.analyze("clip.mp4", text="I did not expect that.")
     print(analysis.answers["er"].label)
+
+An analysis shows itself as a card where it ends a notebook's cell.
 
 Everything is imported on first use, so `import emoverse` costs nothing.
 """
@@ -15,35 +18,52 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from emoverse.emt.build import build as build_emt
     from emoverse.errors import EmoVerseError as EmoVerseError
     from emoverse.evaluation.runner import evaluate as evaluate
     from emoverse.inference.analysis import Analysis as Analysis
+    from emoverse.inference.analysis import Answer as Answer
+    from emoverse.inference.analysis import AUCurve as AUCurve
+    from emoverse.inference.analysis import Peak as Peak
+    from emoverse.inference.engine import Engine as Engine
     from emoverse.inference.engine import load_model as load_model
     from emoverse.training import train as train
 
 __version__ = "0.1.0"
 __all__ = [
+    "AUCurve",
     "Analysis",
+    "Answer",
     "EmoVerseError",
+    "Engine",
+    "Peak",
     "__version__",
     "analyze",
+    "build_emt",
     "evaluate",
     "load_model",
     "train",
 ]
 
+# Where each name is imported from, and what it is called there.
 _HOMES = {
-    "Analysis": "emoverse.inference.analysis",
-    "EmoVerseError": "emoverse.errors",
-    "evaluate": "emoverse.evaluation.runner",
-    "load_model": "emoverse.inference.engine",
-    "train": "emoverse.training",
+    "AUCurve": ("emoverse.inference.analysis", "AUCurve"),
+    "Analysis": ("emoverse.inference.analysis", "Analysis"),
+    "Answer": ("emoverse.inference.analysis", "Answer"),
+    "EmoVerseError": ("emoverse.errors", "EmoVerseError"),
+    "Engine": ("emoverse.inference.engine", "Engine"),
+    "Peak": ("emoverse.inference.analysis", "Peak"),
+    "build_emt": ("emoverse.emt.build", "build"),
+    "evaluate": ("emoverse.evaluation.runner", "evaluate"),
+    "load_model": ("emoverse.inference.engine", "load_model"),
+    "train": ("emoverse.training", "train"),
 }
 
 
 def analyze(
-    clip: str,
+    clip: Path | str,
     text: str | None = None,
     *,
     model: str = "compact",
@@ -71,7 +91,8 @@ def analyze(
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'emoverse' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    module, known_as = _HOMES[name]
+    return getattr(import_module(module), known_as)
 
 
 def __dir__() -> list[str]:

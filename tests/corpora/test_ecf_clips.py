@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from emoverse.corpora import ecf, meld
 from emoverse.corpora.ecf_clips import with_meld_clips
 from emoverse.corpora.records import Utterance
-from emoverse.errors import EmoVerseError
+from emoverse.corpora.tables import SPLITS
 
 LINKS = """1 4
 null
@@ -37,7 +38,9 @@ def test_clips_are_found_in_melds_own_folders(tmp_path: Path) -> None:
         file = tmp_path / "MELD" / f"{name}.mp4"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
-    joined, problems = with_meld_clips(utterances(), tmp_path / "links.txt", tmp_path / "MELD")
+    joined, problems = with_meld_clips(
+        utterances(), tmp_path / "links.txt", meld.clip_index(tmp_path / "MELD", SPLITS)
+    )
     assert [u.id for u in joined] == [u.id for u in utterances()]
     found = {u.id: (u.clip and u.clip.parent.name, u.clip_problem) for u in joined}
     assert found["dia1utt1"] == ("train_splits", None)
@@ -50,12 +53,15 @@ def test_clips_are_found_in_melds_own_folders(tmp_path: Path) -> None:
     ]
 
 
-def test_clips_that_fit_nothing_are_told(tmp_path: Path) -> None:
+def test_a_clip_of_its_own_is_kept(tmp_path: Path) -> None:
     (tmp_path / "links.txt").write_text(LINKS)
-    (tmp_path / "train_splits").mkdir()
-    (tmp_path / "train_splits" / "dia77_utt0.mp4").write_bytes(b"x")
-    with pytest.raises(EmoVerseError, match="none of its clips belongs to these conversations"):
-        with_meld_clips(utterances(), tmp_path / "links.txt", tmp_path)
+    own, borrowed = tmp_path / "dia1utt1.mp4", tmp_path / "dia3_utt0.mp4"
+    borrowed.write_bytes(b"x")
+    first, second, *_ = utterances()
+    rows = [replace(first, clip=own), second]
+    clips = {("train", "dia3_utt0"): borrowed, ("valid", "dia3_utt0"): borrowed}
+    joined, _ = with_meld_clips(rows, tmp_path / "links.txt", clips)
+    assert [row.clip for row in joined] == [own, borrowed]
 
 
 @pytest.mark.slow
@@ -71,7 +77,7 @@ def test_the_real_links_join_the_same_words(shared: Path, tmp_path: Path) -> Non
         (tmp_path / folder).mkdir()
     for row in said:
         (tmp_path / folders[row.split] / f"{row.id.split('_', 1)[1]}.mp4").write_bytes(b"x")
-    joined, problems = with_meld_clips(talks, links, tmp_path)
+    joined, problems = with_meld_clips(talks, links, meld.clip_index(tmp_path, SPLITS))
     assert problems == []
     found = [row for row in joined if row.clip is not None]
     assert len(found) == 10854

@@ -11,7 +11,13 @@ import pytest
 from emoverse import cli
 from emoverse.corpora import ecf
 from emoverse.corpora.records import Dialogue, Utterance
-from emoverse.emt.annotate import CONFIG, TASKS, export_tasks, import_annotations
+from emoverse.emt.annotate import (
+    CONFIG,
+    TASKS,
+    conversations,
+    export_tasks,
+    import_annotations,
+)
 from emoverse.emt.label_studio import NO_CAUSE
 from emoverse.errors import EmoVerseError
 
@@ -190,6 +196,20 @@ def test_other_files_are_told(tmp_path: Path, content: str, complaint: str) -> N
 def test_nothing_to_export_is_told(tmp_path: Path) -> None:
     with pytest.raises(EmoVerseError, match="no conversation"):
         export_tasks([], tmp_path)
+
+
+def test_clips_that_fit_no_conversation_are_told(tmp_path: Path) -> None:
+    (tmp_path / "ecf1_train.txt").write_text("1 1\nnull\n1 | Ann | joy | Hello | Friends_S1E1\n")
+    (tmp_path / "links.txt").write_text("1 1\nnull\n1 | Ann | joy | Hello | train_dia3_utt0\n")
+    (tmp_path / "train_splits").mkdir()
+    (tmp_path / "train_splits" / "dia77_utt0.mp4").write_bytes(b"x")
+    with pytest.raises(EmoVerseError, match="none of its clips belongs to these conversations"):
+        conversations(
+            "ecf",
+            tmp_path / "ecf1_train.txt",
+            clips=tmp_path,
+            links=tmp_path / "links.txt",
+        )
 
 
 def run(*arguments: str | Path) -> int:

@@ -8,12 +8,16 @@ from emoverse.corpora.merr import Reason
 from emoverse.corpora.records import Dialogue, Utterance
 from emoverse.emt.assemble import (
     cause_records,
+    expression_records,
     paired_records,
     photo_records,
     reason_records,
     utterance_records,
 )
+from emoverse.emt.clips import Look
 from emoverse.emt.record import Record
+from emoverse.emt.tally import AGREE, EMPTY, NOTHING, WHOLE, caption_counts
+from emoverse.faces.captions import Caption
 from emoverse.tasks import ecpe, er, msa, task_of
 from emoverse.tasks.action_units import BY_CODE
 
@@ -160,3 +164,22 @@ def test_a_photo_borrows_words_of_its_emotion_and_its_polarity() -> None:
 def test_an_emotion_without_polarity_borrows_no_sentiment(emotion: str) -> None:
     spoken = [Record(msa.query(t), a, "msa", text=t) for t, a in (("x", "Positive."),)]
     assert list(paired_records([_photo("a", emotion)], spoken)) == []
+
+
+def test_captions_are_counted_by_how_they_came_about() -> None:
+    smile, calm = {"AU12": 3.0}, {"AU12": 0.1}
+    shown = [("joy", smile), ("anger", smile), ("anger", calm), ("neutral", smile), (None, smile)]
+    talk = _dialogue(
+        "meld", *(_utterance(n, "Hi.", emotion=emotion) for n, (emotion, _) in enumerate(shown))
+    )
+    seen = {
+        f"d0_{n}": Look(f"key{n}", intensities=face, peak="peak.jpg", frame=0, timestamp=0.0)
+        for n, (_, face) in enumerate(shown)
+    }
+    captioned: dict[str, Caption] = {}
+    records = list(expression_records(talk, seen, captioned))
+    assert [record.meta.get("fallback", False) for record in records] == [False, True, True, True]
+    # Eq 3 is empty for anger on a smile, and for anger on a calm face, which gives no record;
+    # neutral and no label have no AUs to share.
+    assert caption_counts(captioned.values()) == {AGREE: 1, EMPTY: 2, WHOLE: 3, NOTHING: 1}
+    assert list(expression_records(talk, seen, captioned)) == [], "a clip is captioned once"

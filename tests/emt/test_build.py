@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from emoverse import cli
 from emoverse.emt.build import build
 from emoverse.emt.record import Record, load_records
 from emoverse.errors import EmoVerseError
@@ -149,3 +152,116 @@ def test_no_corpus_is_an_error(tmp_path: Path) -> None:
         build(tmp_path / "EMT")
     with pytest.raises(EmoVerseError, match=r"Subtask_2_train\.json"):
         build(tmp_path / "EMT", ecf_dir=tmp_path)
+
+
+SAID = [("Ann", "Where have you been all this time?"), ("Bob", "I sold the old car to Joey.")]
+
+
+def _leaking(tmp_path: Path) -> dict[str, Path]:
+    """MELD's test set and ECF's training set with one conversation in both."""
+    corpora = {"meld_dir": _meld(tmp_path / "meld"), "ecf_dir": _ecf(tmp_path / "ecf")}
+    rows = [f"1,{text},{who},joy,positive,5,{n},," for n, (who, text) in enumerate(SAID)]
+    (corpora["meld_dir"] / "test_sent_emo.csv").write_text(MELD + "\n".join(rows) + "\n")
+    turns = [
+        {"utterance_ID": n, "text": text, "speaker": who, "emotion": "surprise"}
+        for n, (who, text) in enumerate(SAID, 1)
+    ]
+    table = corpora["ecf_dir"] / "Subtask_2_train.json"
+    talk = {
+        "conversation_ID": 9,
+        "conversation": turns,
+        "emotion-cause_pairs": [["2_surprise", "1"]],
+    }
+    table.write_text(json.dumps([*json.loads(table.read_text()), talk]))
+    return corpora
+
+
+def test_leaks_are_told_and_kept_unless_they_are_to_be_dropped(tmp_path: Path) -> None:
+    corpora, out = _leaking(tmp_path), tmp_path / "EMT"
+    summary = build(out, log=lambda _: None, **corpora)  # type: ignore[arg-type]
+    assert summary["leaks"] == {"conversations": 1, "records": 2}
+    assert "dropped" not in summary
+    assert (out / "leaks.txt").read_text() == "ecf/train/9 shares 2 turns with meld/test/dia5\n"
+    assert len(_split(out, "train", "ecpe")) == 4
+
+    summary = build(out, drop_leaks=True, log=lambda _: None, **corpora)  # type: ignore[arg-type]
+    assert summary["leaks"] == {"conversations": 1, "records": 2}
+    assert summary["dropped"] == {"leak": 2} and summary["records"]["train"]["ecpe"] == 2
+    assert {record.id for record in _split(out, "train", "ecpe")} == {
+        "ecf/dia1utt2/ecpe",
+        "ecf/dia1utt3/ecpe",
+    }
+    assert len(_split(out, "test", "er")) == 2, "held-out splits stay whole"
+    aside = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in aside] == ["ecf/dia9utt1/ecpe", "ecf/dia9utt2/ecpe"]
+    assert {row["why"] for row in aside} == {"ecf/train/9 shares 2 turns with meld/test/dia5"}
+    listed = json.loads((out / "manifest.json").read_text())["files"]
+    assert {"leaks.txt", "dropped.jsonl"} <= set(listed)
+
+    build(out, log=lambda _: None, **corpora)  # type: ignore[arg-type]
+    assert not (out / "dropped.jsonl").exists(), "building again without the flag undoes it"
+
+
+def test_the_command_says_what_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpora, out = _leaking(tmp_path), tmp_path / "EMT"
+    named = ["--meld", corpora["meld_dir"], "--ecf", corpora["ecf_dir"], "--out", out]
+    for flags, said in (
+        ([], "their 2 records are kept (--drop-leaks leaves them out)"),
+        (["--drop-leaks"], f"their 2 records went to {out / 'dropped.jsonl'}"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["build", *map(str, named), *flags])
+        assert not ended.value.code
+        told = capsys.readouterr().out
+        assert f"Leaks: 1 training conversations are in a held-out split too, see {out}" in told
+        assert said in told
+
+
+def test_parquet_holds_what_the_jsonl_holds(tmp_path: Path, corpora: dict[str, Path]) -> None:
+    table = pytest.importorskip("pyarrow.parquet", reason="needs the extra `parquet`")
+    out = tmp_path / "EMT"
+    files = {
+        "train": "train-00000.parquet",
+        "valid": "validation-00000.parquet",
+        "test": "test-00000.parquet",
+    }
+    build(out, log=lambda _: None, **corpora)  # type: ignore[arg-type]
+    manifest = json.loads((out / "manifest.json").read_text())
+    for split, file in files.items():
+        rows = table.read_table(out / "data" / file).to_pylist()
+        records = load_records(out / f"{split}.jsonl")
+        assert [row["id"] for row in rows] == [record.id for record in records]
+        assert [json.loads(row["label"]) for row in rows] == [record.label for record in records]
+        assert [row["response"] for row in rows] == [record.response for record in records]
+        digest = hashlib.sha256((out / "data" / file).read_bytes()).hexdigest()
+        assert manifest["files"][f"data/{file}"]["sha256"] == digest
+    assert "pyarrow" in manifest["versions"]
+
+    before = {file: (out / "data" / file).read_bytes() for file in files.values()}
+    (out / "data" / ".test-00000.parquet.part").write_bytes(b"of a killed run")
+    build(out, log=lambda _: None, **corpora)  # type: ignore[arg-type]
+    assert {file.name: file.read_bytes() for file in (out / "data").iterdir()} == before
+
+    build(out, with_parquet=False, log=lambda _: None, **corpora)  # type: ignore[arg-type]
+    assert list((out / "data").iterdir()) == []
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert "pyarrow" not in manifest["versions"]
+    assert not any(name.endswith(".parquet") for name in manifest["files"])
+
+
+def test_without_pyarrow_parquet_is_left_out_or_the_extra_named(
+    tmp_path: Path, corpora: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    out, lines = tmp_path / "EMT", []
+    with pytest.raises(EmoVerseError, match=r"pip install 'emoverse\[parquet\]'"):
+        build(out, with_parquet=True, log=lambda _: None, **corpora)  # type: ignore[arg-type]
+    assert not out.exists(), "told before any work"
+    build(out, log=lines.append, **corpora)  # type: ignore[arg-type]
+    assert (out / "train.jsonl").is_file() and not (out / "data").exists()
+    assert "emoverse[parquet]" in lines[0]
+
+
+def test_without_an_endpoint_the_report_says_so(tmp_path: Path, corpora: dict[str, Path]) -> None:
+    summary = build(tmp_path / "EMT", log=lambda _: None, **corpora)  # type: ignore[arg-type]
+    assert "No endpoint was named" in summary["reasons"]["skipped"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from emoverse.emt import tally
 from emoverse.emt.build import FaceWork, build
 from emoverse.emt.record import Record, load_records
 from emoverse.emt.sources import Folder
@@ -95,6 +96,16 @@ def test_clips_that_cannot_be_used_are_told_and_their_words_stay(
     assert counts == {"missing": 1, "unreadable": 2, "unusable": 1, "with a face": 5}
 
 
+def test_captions_are_counted_by_how_they_came_about(dataset: tuple[Path, Path]) -> None:
+    _, out = dataset
+    told = json.loads((out / "build.json").read_text())["captions"]
+    records = _records(out, "fer")
+    whole = sum("fallback" in record.meta for record in records)
+    assert told[tally.AGREE] + told[tally.WHOLE] == len(records)
+    assert told[tally.WHOLE] == whole >= 2, "MOSEI's two have no emotion"
+    assert told[tally.EMPTY] <= whole + told[tally.NOTHING]
+
+
 def test_the_manifest_holds_every_files_hash(dataset: tuple[Path, Path]) -> None:
     _, out = dataset
     manifest = json.loads((out / "manifest.json").read_text())
@@ -103,7 +114,8 @@ def test_the_manifest_holds_every_files_hash(dataset: tuple[Path, Path]) -> None
         assert facts == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     assert {"train.jsonl", "build.json", "crops.jsonl"} <= set(manifest["files"])
     assert manifest["faces"]["settings"]["max_fps"] > 0
-    assert set(manifest["versions"]) == {"emoverse", "av", "mediapipe", "numpy", "pillow"}
+    used = {"emoverse", "av", "mediapipe", "numpy", "pillow"}
+    assert set(manifest["versions"]) - {"pyarrow"} == used
     listed = set()
     for line in (out / "crops.jsonl").read_text().splitlines():
         for name, crop in json.loads(line).items():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from emoverse.cli import app
 from emoverse.corpora.ecf import meld_links
-from emoverse.emt import dataset, leaks, quality
+from emoverse.emt import dataset, leaks, parquet, quality
 from emoverse.emt.build import build
 from emoverse.emt.media import inspect
 from emoverse.emt.record import Record, dump_records, load_records
@@ -224,6 +225,24 @@ def test_the_command_drops_what_is_named_and_keeps_it_aside(emt: Path) -> None:
     assert files["train.jsonl"]["bytes"] == (emt / "train.jsonl").stat().st_size
     assert files.keys() == {"train.jsonl", "build.json", "dropped.jsonl"}
     assert json.loads((emt / "quality.json").read_text()) == told
+
+
+def test_dropping_writes_parquet_anew(emt: Path) -> None:
+    table = pytest.importorskip("pyarrow.parquet", reason="needs the extra `parquet`")
+    splits = dataset.read(emt)
+    parquet.write_dataset(splits, emt, emt, str, embed=False)
+    old = {"data/train-00001.parquet": {"bytes": 1, "sha256": "of a dataset that was larger"}}
+    (emt / "data" / "train-00001.parquet").write_bytes(b"x")
+    (emt / "manifest.json").write_text(json.dumps({"files": old}))
+    findings = quality.check(splits, {})
+    kept, out = quality.without(splits, findings, ["leak"])
+    dataset.drop(emt, kept, [(record, why.kind, why.message) for record, why in out])
+    (file,) = (emt / "data").glob("train-*.parquet")
+    assert table.read_table(file).column("id").to_pylist() == [one.id for one in kept["train"]]
+    listed = json.loads((emt / "manifest.json").read_text())["files"]
+    assert [name for name in listed if "train-" in name] == ["data/train-00000.parquet"]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert listed["data/train-00000.parquet"]["sha256"] == digest
 
 
 def test_the_command_changes_nothing_by_itself(emt: Path) -> None:

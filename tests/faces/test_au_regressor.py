@@ -92,6 +92,38 @@ def test_an_au_that_openface_never_moves_has_no_correlation(clips: list[Pairs]) 
     assert np.isnan(rs[0, 3]) and rs[1, 3] == pytest.approx(1)
 
 
+def test_slopes_are_learnt_from_how_a_face_changes_more_than_from_how_people_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever has the higher first feature is rated lower; within everyone it is the other way."""
+    people = []
+    for number, middle in enumerate((-2.0, 0.0, 2.0)):
+        random = np.random.default_rng(number)
+        inputs = random.normal(size=(300, len(FEATURES)))
+        target = np.tile(2.5 + 0.5 * inputs[:, :1] - middle, (1, len(AUS)))
+        inputs[:, 0] += middle
+        proxies = np.zeros_like(target)
+        people.append(Pairs(str(number), np.arange(300), inputs, proxies, target))
+    slopes = {}
+    for price in (1e9, fit_au_regressor.LEVEL, 1e-6):
+        monkeypatch.setattr(fit_au_regressor, "LEVEL", price)
+        slopes[price] = fit_au_regressor.fit(people).weights[0, 0]
+    without, ours, free = slopes.values()
+    assert without < -0.2 < ours < free and free > 0.05
+
+
+def test_clips_are_left_out_of_a_second_mean(clips: list[Pairs]) -> None:
+    clips[0].target[:] = clips[0].target[::-1].copy()  # its features tell nothing
+    means = [line for line in fit_au_regressor.table(clips, ["a"]).split("\n") if "0." in line]
+    (every,) = [line for line in means if line.startswith("| mean | 4 |")]
+    (rest,) = [line for line in means if line.startswith("| without a | 3 |")]
+    assert float(every.split(" | ")[3]) < 0.8 < 0.9 < float(rest.split(" | ")[3])
+    with pytest.raises(EmoVerseError, match="no clip 'e'"):
+        fit_au_regressor.table(clips, ["e"])
+    with pytest.raises(EmoVerseError, match="leave some in"):
+        fit_au_regressor.table(clips, ["a", "b", "c", "d"])
+
+
 def test_the_table_has_every_au_and_clip(clips: list[Pairs]) -> None:
     lines = fit_au_regressor.table(clips).split("\n")
     assert [line.split(" | ")[0].strip("| ") for line in lines if line][2:19] == list(AUS)

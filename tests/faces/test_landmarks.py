@@ -9,6 +9,7 @@ from PIL import Image
 from emoverse.errors import EmoVerseError
 from emoverse.faces.blendshapes import BLENDSHAPES
 from emoverse.faces.landmarks import detector, head_pose, overlap
+from tests.emt import drawn
 
 
 def test_overlap() -> None:
@@ -99,3 +100,20 @@ def test_more_people_are_found_when_searched_for(landmarker: Path, shared: Path)
     assert len(quick) < len(thorough) <= 4
     areas = [(f.box[2] - f.box[0]) * (f.box[3] - f.box[1]) for f in thorough]
     assert areas == sorted(areas, reverse=True)
+
+
+def test_a_small_face_is_found_where_it_was_a_moment_ago(landmarker: Path) -> None:
+    wide = np.full((720, 2400, 3), 120, np.uint8)
+    wide[240:480, 500:820] = drawn.face(0.5)
+    moved = np.roll(wide, 12, axis=1)
+    with detector(model=landmarker) as eyes:
+        (before,) = eyes.detect(wide, thorough=True)
+        assert eyes.detect(moved, thorough=False) == [], "too small in the whole picture"
+        (now,) = eyes.detect(moved, thorough=False, near=[before])
+        assert overlap(now.box, tuple(np.add(before.box, (12, 0, 12, 0)))) > 0.8  # type: ignore[arg-type]
+        elsewhere = eyes.detect(np.roll(wide, 900, axis=1), thorough=False, near=[before])
+        assert elsewhere == []
+        # One that the whole picture shows is not looked for again.
+        face = drawn.face(0.5)
+        found = eyes.detect(face)
+        assert len(eyes.detect(face, thorough=False, near=found)) == len(found) == 1

@@ -206,12 +206,12 @@ def _noise(path: Path) -> Path:
 
 def test_a_part_of_a_clip_counts_from_its_start(tmp_path: Path) -> None:
     clip = write(tmp_path / "clip.mp4", count=90, fps=30, gop=12)
-    whole = list(video.shots(clip))
-    part = list(video.shots(clip, start=1.0, end=2.0, max_fps=10, threads=1))
-    assert [shot.index for shot in part] == list(range(30))
+    whole = list(video.lazy_frames(clip))
+    part = list(video.lazy_frames(clip, start=1.0, end=2.0, max_fps=10, threads=1))
+    assert [frame.index for frame in part] == list(range(30))
     assert part[0].timestamp == pytest.approx(0, abs=0.002)
     assert part[-1].timestamp == pytest.approx(29 / 30, abs=0.002)
-    assert [shot.index for shot in part if shot.due] == list(range(0, 30, 3))
+    assert [frame.index for frame in part if frame.due] == list(range(0, 30, 3))
     assert np.array_equal(part[0].image(), whole[30].image())
     assert np.array_equal(part[-1].image(), whole[59].image())
 
@@ -219,6 +219,6 @@ def test_a_part_of_a_clip_counts_from_its_start(tmp_path: Path) -> None:
 def test_a_part_that_is_not_there_is_told(tmp_path: Path) -> None:
     clip = write(tmp_path / "clip.mp4", count=30)
     with pytest.raises(EmoVerseError, match=r"between 5\.00 s and 6\.00 s"):
-        list(video.shots(clip, start=5, end=6))
+        list(video.lazy_frames(clip, start=5, end=6))
     with pytest.raises(EmoVerseError, match="nothing between 2 and 1 seconds"):
-        video.shots(clip, start=2, end=1)
+        video.lazy_frames(clip, start=2, end=1)

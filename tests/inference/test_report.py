@@ -79,7 +79,7 @@ def test_the_page_shows_everything_and_needs_nothing_else(tmp_path):
         "data:image/jpeg;base64,", "not of what a person feels", "proxies", "1.8 s in all",
     ):  # fmt: skip
         assert wanted in page, wanted
-    assert 'x="10" y="8" width="30" height="36"' in page.replace("\n            ", " ")
+    assert 'x="10" y="8" width="30" height="36"' in " ".join(page.split())
     assert not re.search(r'(?:src|href)="(?!#|data:)', page)
     assert "http://" not in page and "https://" not in page and "<script" not in page
     assert "prefers-color-scheme: dark" in page and "width=device-width" in page

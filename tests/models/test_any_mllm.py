@@ -12,10 +12,11 @@ from PIL import Image
 
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
-from emoverse.models import any_mllm, processing
+from emoverse.models import any_mllm, attention, processing
 from emoverse.models.any_mllm import Mllm
 from emoverse.tasks import ecpe, er, fer, msa
 from emoverse.training.rows import Sample, row_of, rows
+from emoverse.training.speed import language_of
 from emoverse.training.step import Padded, batch_losses, check_rows, own_path
 from emoverse.training.visual import Visual, tokenised, watch
 from emoverse.training.visual_cache import open_cache
@@ -89,6 +90,24 @@ def test_rows_have_the_losses_of_the_processors_own_path(
     assert len(ours) == sum(len(sample.learnt) for sample in samples)
     torch.testing.assert_close(ours, own, atol=2e-4, rtol=2e-4)
     assert float(own.std()) > 0.1
+
+
+@pytest.mark.parametrize("name", ["grouped", "flex"])
+def test_every_attention_has_the_same_losses(model: Mllm, root: Path, name: str) -> None:
+    samples, visual = prepared(model, root)
+    found = [row_of(samples[:5]), row_of(samples[5:], merged=False)]
+    language = language_of(model)
+    losses = []
+    try:
+        for each in ("sdpa", name):
+            language.set_attn_implementation(attention.IMPLEMENTATIONS[each])
+            with torch.no_grad():
+                losses.append(batch_losses(model, found, visual))
+                own = own_path(model, found, Padded(root, 8))[0]  # its masks fit too
+            torch.testing.assert_close(losses[-1], own, atol=2e-4, rtol=2e-4)
+    finally:
+        language.set_attn_implementation("sdpa")
+    torch.testing.assert_close(losses[0], losses[1], atol=2e-4, rtol=2e-4)
 
 
 def test_the_picture_matters(model: Mllm, root: Path) -> None:

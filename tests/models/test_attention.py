@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
-from emoverse.models.attention import grouped_bmm
+from emoverse.errors import EmoVerseError
+from emoverse.models import attention
+from emoverse.models.attention import block_mask, choose, grouped_bmm, tree_flex, tree_mask
+from emoverse.models.prefix_tree import PrefixTree, merge, pack, side_by_side
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def _tensors(heads: int, groups: int, steps: int, keys: int) -> tuple[torch.Tensor, ...]:
@@ -55,3 +63,86 @@ def test_gradients_equal_pytorchs() -> None:
     ).square().sum().backward()
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-4, rtol=1e-4)
+
+
+_SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(_SEQUENCES, st.booleans()), min_size=1, max_size=3))
+def test_a_block_mask_shows_each_node_its_ancestors(
+    rows: list[tuple[list[list[int]], bool]],
+) -> None:
+    trees = [(merge if merged else pack)(sequences) for sequences, merged in rows]
+    longest = max(len(tree.tokens) for tree in trees) + 3
+    mask = block_mask(trees, longest, CPU)
+    row, query, key = torch.meshgrid(
+        torch.arange(len(trees)), torch.arange(longest), torch.arange(longest), indexing="ij"
+    )
+    seen = mask.mask_mod(row, torch.zeros_like(row), query, key).numpy()
+    for number, tree in enumerate(trees):
+        n = len(tree.tokens)
+        assert np.array_equal(seen[number, :n, :n], tree.mask())
+        assert not seen[number, :n, n:].any()
+        assert np.array_equal(seen[number, n:, n:], np.eye(longest - n, dtype=bool))
+
+
+def _two_trees() -> list[PrefixTree]:
+    rng = np.random.default_rng(0)
+    talks = [[list(rng.integers(0, 3, 20)) for _ in range(12)] for _ in range(2)]
+    return [merge(talks[0]), pack(talks[1][:6])]
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (9, 3)])
+def test_flex_attention_equals_the_masked_one(heads: tuple[int, int]) -> None:
+    trees = _two_trees()
+    _, _, visible = side_by_side(trees)
+    size = visible.shape[-1]
+    assert size > 128  # several blocks, or a mask of blocks says nothing
+    rng = torch.Generator().manual_seed(0)
+    query = torch.randn(2, heads[0], size, 16, generator=rng)
+    key, value = (torch.randn(2, heads[1], size, 16, generator=rng) for _ in range(2))
+    results = []
+    for name, run in ((attention.FLEX, tree_flex), (attention.NAME, grouped_bmm)):
+        mask = tree_mask(trees, visible, name, torch.float32, CPU)
+        results.append(run(torch.nn.Module(), query, key, value, mask, 0.3)[0])
+    assert results[0].shape == (2, size, heads[0], 16)
+    for row, tree in enumerate(trees):  # padding sees other things, and nobody sees it
+        n = len(tree.tokens)
+        torch.testing.assert_close(results[0][row, :n], results[1][row, :n], atol=1e-5, rtol=1e-5)
+
+
+def test_a_packed_row_leaves_most_blocks_out() -> None:
+    tree = pack([[1] * 128] * 8)
+    mask = block_mask([tree], 1024, CPU)
+    assert mask.sparsity() == pytest.approx(100 * (1 - 8 / 64))
+
+
+@pytest.mark.parametrize("run", [grouped_bmm, tree_flex])
+@pytest.mark.parametrize("more", [{"softcap": 30.0}, {"s_aux": torch.zeros(4)}, {"dropout": 0.1}])
+def test_scores_that_are_bent_otherwise_are_refused(run: object, more: dict[str, object]) -> None:
+    with pytest.raises(EmoVerseError, match="set attention: sdpa"):
+        run(torch.nn.Module(), *_tensors(4, 2, 3, 3), None, **more)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "tokens", "chosen"),
+    [
+        ("auto", CPU, 400, "grouped"),
+        ("auto", CPU, 3072, "sdpa"),
+        ("auto", GPU, 400, "sdpa"),
+        ("auto", GPU, 3072, "flex"),
+        ("sdpa", GPU, 3072, "sdpa"),
+        ("grouped", CPU, 3072, "grouped"),
+        ("flex", GPU, 10, "flex"),
+    ],
+)
+def test_the_machine_and_its_rows_choose(
+    wanted: str, device: torch.device, tokens: int, chosen: str
+) -> None:
+    assert choose(wanted, device, tokens) == chosen
+
+
+def test_flex_attention_is_refused_where_it_cannot_train() -> None:
+    with pytest.raises(EmoVerseError, match="cannot train on a CPU"):
+        choose("flex", CPU, 3072)

@@ -85,3 +85,20 @@ def test_only_what_was_trained_is_written(folder: Path) -> None:
     names = set(compact.load_file(folder / "adapter_model.safetensors"))
     assert names
     assert all("lora" in name for name in names)
+
+
+def test_a_vit_of_another_shape_is_told_in_one_sentence(folder: Path) -> None:
+    path = folder / "face_vit.safetensors"
+    tensors = compact.load_file(path)
+    name = next(name for name in sorted(tensors) if tensors[name].ndim == 2)
+    save_file(tensors | {name: torch.zeros(3, 5)}, path)
+    with pytest.raises(EmoVerseError, match=r"another shape \(.* is 3x5, this version") as told:
+        compact.load(folder)
+    assert "\n" not in str(told.value)
+    del tensors[name]
+    save_file(tensors, path)
+    with pytest.raises(EmoVerseError, match="is absent, this version of EmoVerse needs"):
+        compact.load(folder)
+    path.write_bytes(b"torn")
+    with pytest.raises(EmoVerseError, match="not a readable safetensors file"):
+        compact.load(folder)

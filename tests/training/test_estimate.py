@@ -59,6 +59,18 @@ def test_a_smaller_batch_and_rank_cost_less() -> None:
     assert small.trained < found.trained
 
 
+@pytest.mark.parametrize(("kind", "gigabytes"), [("nf4", 3.0), ("int8", 4.8)])
+def test_quantized_weights_are_smaller(kind: str, gigabytes: float) -> None:
+    """Phi-3's 3.62 billion linear weights shrink; embeddings, output layer and ViT do not."""
+    recipe = load_recipe(RECIPES / "emoverse-4b.yaml")
+    whole, small = estimate(recipe), estimate(replace(recipe, quantize=kind))
+    assert whole.weights - small.weights == pytest.approx(
+        3.62e9 * (2 - {"nf4": 4.127, "int8": 8.01}[kind] / 8), rel=0.01
+    )
+    assert small.weights / 1e9 == pytest.approx(gigabytes, abs=0.2)
+    assert (small.trained, small.optimiser) == (whole.trained, whole.optimiser)
+
+
 def test_what_is_counted_is_what_autograd_keeps() -> None:
     """The same layers with real numbers and PyTorch's own attention, storage by storage."""
     recipe = load_recipe(RECIPES / "emoverse-4b.yaml")

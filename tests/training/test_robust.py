@@ -32,7 +32,7 @@ def _run(recipe: Path, out: Path, *rest: str, **told: str) -> Ended:
 def _curve(out: Path) -> list[Any]:
     """Everything in the log that does not depend on the clock."""
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    clocks = ("tokens_per_s", "minutes_left")
+    clocks = ("tokens_per_s", "minutes_left", "seconds", "memory_gb", "looking_seconds")
     return [{key: value for key, value in row.items() if key not in clocks} for row in rows]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emoverse.commands.faces import Person
 from emoverse.commands.options import Json, Model
 from emoverse.errors import EmoVerseError
 from emoverse.terminal import complain, tables, waiting, write_json
@@ -16,15 +18,33 @@ if TYPE_CHECKING:
     from emoverse.inference.analysis import Analysis
 
 CLIP_TASKS = ("msa", "er", "fer", "eri")
+FILM_TASKS = (*CLIP_TASKS, "ecpe")
+CAMERA_TASKS = ("er", "fer")
+# Transcripts that say when something is said.
+_TIMED = (".srt", ".vtt", ".ass", ".ssa", ".json")
+# Seconds from which on a video is more than one clip.
+_LONG = 60.0
+
+
+class Speech(str, Enum):
+    """How it is found out what is said in a film."""
+
+    asr = "asr"
+    none = "none"
 
 
 def analyze(
     clips: Annotated[
-        list[str] | None, typer.Argument(metavar="CLIP", help="Videos or still images.")
+        list[str] | None,
+        typer.Argument(metavar="CLIP", help="Videos or still images, or one folder of clips."),
     ] = None,
     text: Annotated[str | None, typer.Option(help="What is said in the clip.")] = None,
     transcript: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What is said, as a text file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What is said: a text file, or with times (.srt, .vtt, .ass, .json) for a film.",
+        ),
     ] = None,
     dialogue: Annotated[
         Path | None,
@@ -33,29 +53,151 @@ def analyze(
             help="A conversation; adds which utterance caused which emotion (ECPE).",
         ),
     ] = None,
+    webcam: Annotated[
+        str | None,
+        typer.Option(metavar="CAMERA", help="Read a camera live: 0, a device, or a video."),
+    ] = None,
     model: Model = "compact",
     tasks: Annotated[
-        str, typer.Option(help="Which of msa, er, fer, eri to answer, with commas between.")
-    ] = ",".join(CLIP_TASKS),
+        str | None,
+        typer.Option(
+            help="Which of msa, er, fer, eri (and ecpe, for films) to answer, with commas "
+            "between; all of them by default, er and fer for a camera."
+        ),
+    ] = None,
+    film: Annotated[
+        bool | None,
+        typer.Option(
+            "--film/--clip",
+            help="Read a video utterance by utterance, or as one clip; by default what is longer "
+            "than a minute, or has a transcript with times, is a film.",
+        ),
+    ] = None,
+    speech: Annotated[
+        Speech,
+        typer.Option(help="Film without transcript: recognise what is said, or read faces alone."),
+    ] = Speech.asr,
+    asr_model: Annotated[
+        str, typer.Option(metavar="NAME", help="Whisper model, or its folder, for --speech asr.")
+    ] = "small",
+    language: Annotated[
+        str | None, typer.Option(metavar="xx", help="What is spoken, for --speech asr.")
+    ] = None,
+    silences: Annotated[
+        bool, typer.Option("--silences", help="Film: also read the shots in which nobody speaks.")
+    ] = False,
+    person: Annotated[
+        Person, typer.Option(help="Film: show the model who speaks, or the strongest expression.")
+    ] = Person.speaker,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Film or folder: answers as they come, from which a later run goes on; by "
+            "default NAME.emoverse.jsonl here.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Film or folder: processes that look at faces; one a core."),
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.5, help="Camera: seconds of a window.")] = 4.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Camera: stop after so many seconds.")
+    ] = None,
     json_file: Json = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write one self-contained page.")
     ] = None,
 ) -> None:
-    """Read clips, or a conversation: sentiment, emotion, expression, reason (and causes).
+    """Read clips, a film, a folder of clips, a camera or a conversation.
 
-    With --json one clip or conversation gives one object, several clips give a list; a clip that
-    could not be read is then {"clip", "error"}. The other clips are read all the same.
+    Sentiment, emotion, expression and reason of each clip; of a film for each utterance, with who
+    is who, an emotion timeline and what caused each emotion.
+
+    With --json one clip, film or conversation gives one object, several clips and a folder give a
+    list; a clip that could not be read is then {"clip", "error"}. The other clips are read all the
+    same. A film or folder whose run was ended goes on with the same command.
     """
     clips = clips or []
-    chosen = _tasks(tasks)
-    if bool(clips) == (dialogue is not None):
-        raise typer.BadParameter("name one or more clips, or a conversation with --dialogue.")
+    if (bool(clips), dialogue is not None, webcam is not None).count(True) != 1:
+        raise typer.BadParameter(
+            "name one or more clips, a folder, a conversation with --dialogue, or --webcam."
+        )
     if text is not None and transcript is not None:
         raise typer.BadParameter("--text and --transcript say the same thing; give one of them.")
-    if dialogue is not None and (text is not None or transcript is not None):
-        raise typer.BadParameter("the conversation's file holds what is said; leave out the text.")
+    if not clips and (text is not None or transcript is not None):
+        where = "the conversation's file holds" if dialogue else "a camera cannot be told"
+        raise typer.BadParameter(f"{where} what is said; leave out the text.")
 
+    if webcam is not None:
+        if html or (json_file and json_file != "-"):
+            raise typer.BadParameter("a camera has no end to write about; use --json - for lines.")
+        from emoverse.commands import reading
+
+        asked = _tasks(tasks, CLIP_TASKS, CAMERA_TASKS)
+        reading.live(
+            webcam, model=model, tasks=asked, every=every, seconds=seconds, as_json=bool(json_file)
+        )
+        return
+    if len(clips) == 1 and Path(clips[0]).is_dir():
+        if text is not None or transcript is not None:
+            raise typer.BadParameter("a folder's transcripts lie beside its clips.")
+        asked = _tasks(tasks, CLIP_TASKS)
+        from emoverse.commands import reading
+
+        if not reading.folder(
+            clips[0],
+            model=model,
+            tasks=asked,
+            workers=workers,
+            jsonl=jsonl,
+            json_file=json_file,
+            html=html,
+        ):
+            raise typer.Exit(1)
+        return
+    timed = transcript is not None and transcript.suffix.lower() in _TIMED
+    if len(clips) == 1 and _is_film(clips[0], film, timed, jsonl, text, transcript):
+        if text is not None or (transcript is not None and not timed):
+            raise typer.BadParameter(f"a film needs a transcript with times ({', '.join(_TIMED)}).")
+        asked = _tasks(tasks, FILM_TASKS)
+        if "ecpe" in asked and "er" not in asked:
+            raise typer.BadParameter("--tasks ecpe needs er: causes are those of emotions.")
+        from emoverse.commands import reading
+
+        reading.film(
+            clips[0],
+            model=model,
+            tasks=asked,
+            transcript=transcript,
+            speech=speech.value,
+            asr_model=asr_model,
+            language=language,
+            silences=silences,
+            person=person.value,
+            workers=workers,
+            jsonl=jsonl,
+            json_file=json_file,
+            html=html,
+        )
+        return
+    if film or jsonl:
+        raise typer.BadParameter("--film and --jsonl take one video or folder.")
+    _analyze_clips(clips, text, transcript, dialogue, model, tasks, json_file, html)
+
+
+def _analyze_clips(
+    clips: list[str],
+    text: str | None,
+    transcript: Path | None,
+    dialogue: Path | None,
+    model: str,
+    tasks: str | None,
+    json_file: str | None,
+    html: Path | None,
+) -> None:
+    chosen = _tasks(tasks, CLIP_TASKS)
     if transcript is not None:
         from emoverse.files import read_text
 
@@ -95,10 +237,36 @@ def analyze(
         raise typer.Exit(1)
 
 
-def _tasks(value: str) -> tuple[str, ...]:
+def _is_film(
+    clip: str,
+    asked: bool | None,
+    timed: bool,
+    jsonl: Path | None,
+    text: str | None,
+    transcript: Path | None,
+) -> bool:
+    if asked is not None:
+        return asked
+    if timed or jsonl is not None:
+        return True
+    if text is not None or transcript is not None or not Path(clip).is_file():
+        return False
+    from emoverse.faces import video
+
+    try:
+        return video.probe(clip).duration > _LONG
+    except EmoVerseError:
+        return False  # told where it is read
+
+
+def _tasks(
+    value: str | None, allowed: tuple[str, ...], usual: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
+    if value is None:
+        return usual or allowed
     names = tuple(dict.fromkeys(name.strip().lower() for name in value.split(",") if name.strip()))
-    strange = [name for name in names if name not in CLIP_TASKS]
+    strange = [name for name in names if name not in allowed]
     if strange or not names:
         named = ", ".join(strange) or "none"
-        raise typer.BadParameter(f"--tasks takes {', '.join(CLIP_TASKS)} (named: {named}).")
+        raise typer.BadParameter(f"--tasks takes {', '.join(allowed)} (named: {named}).")
     return names

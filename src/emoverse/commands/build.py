@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from emoverse.commands.options import Json
-from emoverse.terminal import rated, write_json
+from emoverse.terminal import complain, rated, write_json
 
 _CLIPS = "Its clips, when they are elsewhere."
+
+
+class AUSource(str, Enum):
+    """What reads action units off a face (`emoverse.faces.readers`)."""
+
+    mediapipe = "mediapipe"
+    blendshapes = "blendshapes"
 
 
 def build(
@@ -50,8 +59,12 @@ def build(
         float | None, typer.Option(help="Frames a second that are looked at everywhere.")
     ] = None,
     au_source: Annotated[
-        str, typer.Option(help="Of action units: mediapipe, or blendshapes for raw proxies.")
-    ] = "mediapipe",
+        AUSource,
+        typer.Option(
+            help="What reads action units, of clips and photos alike: mediapipe estimates "
+            "OpenFace's; blendshapes gives raw proxies."
+        ),
+    ] = AUSource.mediapipe,
     emotion_aus: Annotated[
         bool, typer.Option(help="Sum only the labelled emotion's action units (Eq 1).")
     ] = False,
@@ -83,6 +96,30 @@ def build(
     reason_model: Annotated[
         str | None, typer.Option(help="The model that infers reasons; else the describing one.")
     ] = None,
+    price: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="IN OUT", help="US dollars for a million tokens in and out, for the report."
+        ),
+    ] = None,
+    reason_price: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="IN OUT", help="The same of the reason model; else --price."),
+    ] = None,
+    drop_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--drop-leaks",
+            help="Leave out training conversations that a held-out split also has.",
+        ),
+    ] = False,
+    parquet: Annotated[
+        bool | None,
+        typer.Option(
+            "--parquet/--no-parquet",
+            help="Write data/*.parquet beside the JSONL; by default where pyarrow is installed.",
+        ),
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Turn corpora into EMT records: train.jsonl, valid.jsonl, test.jsonl, build.json."""
@@ -100,7 +137,7 @@ def build(
             (ecf, ecf_clips),
         )
     ]
-    settings = Settings(source=au_source)
+    settings = Settings(source=au_source.value)
     with ExitStack() as stack:
         work = steps.FaceWork(
             settings=replace(settings, max_fps=fps) if fps else settings,
@@ -119,10 +156,13 @@ def build(
             from emoverse.emt.reasons import Describer
 
             key = os.environ.get("OPENAI_API_KEY")
-            sees = Endpoint(describe_endpoint, describe_model, key)
+            sees = Endpoint(describe_endpoint, describe_model, key, prices=price)
             other = reason_endpoint or reason_model
             infers = Endpoint(
-                reason_endpoint or describe_endpoint, reason_model or describe_model, key
+                reason_endpoint or describe_endpoint,
+                reason_model or describe_model,
+                key,
+                prices=reason_price or price,
             )
             told = stack.enter_context(rated("Reasons"))
             describer = Describer(sees, infers if other else None, told)
@@ -138,14 +178,60 @@ def build(
             clips=clips,
             faces=work,
             describer=describer,
+            drop_leaks=drop_leaks,
+            with_parquet=parquet,
             log=lambda line: print(line, file=sys.stderr),
         )
     if json_file:
         write_json(json_file, summary)
     if json_file != "-":
-        print(f"Wrote {out}; {summary['skipped']} rows were skipped, see {out / 'skipped.txt'}.")
-        if found := summary.get("clips"):
-            told_of = ", ".join(f"{count:,} {what}" for what, count in found.items())
-            print(f"Clips: {told_of}; see {out / 'clips.txt'}.")
-        if not describe_endpoint:
-            print("No reasons were asked for; name a server with --describe-endpoint URL.")
+        _print_summary(out, summary)
+
+
+def _print_summary(out: Path, summary: Mapping[str, Any]) -> None:
+    print(f"Wrote {out}; {summary['skipped']} rows were skipped, see {out / 'skipped.txt'}.")
+    if found := summary.get("clips"):
+        print(f"Clips: {_counts(found)}; see {out / 'clips.txt'}.")
+    if told := summary.get("captions"):
+        print(f"Captions: {_counts(told)}.")
+    if (leaks := summary["leaks"])["conversations"]:
+        dropped = summary.get("dropped", {}).get("leak")
+        print(
+            f"Leaks: {leaks['conversations']:,} training conversations are in a held-out split "
+            f"too, see {out / 'leaks.txt'}; "
+            + (
+                f"their {dropped:,} records went to {out / 'dropped.jsonl'}."
+                if dropped
+                else f"their {leaks['records']:,} records are kept (--drop-leaks leaves them out)."
+            )
+        )
+    _print_reasons(out, summary["reasons"])
+
+
+def _print_reasons(out: Path, told: Mapping[str, Any]) -> None:
+    if told["skipped"]:
+        print(told["skipped"])
+        return
+    rejected = told["rejected"]
+    why = f" ({_counts(rejected)})" if rejected else ""
+    unasked = "" if told["unasked"] == 0 else f", {told['unasked'] or 'some'} were not asked about"
+    print(
+        f"Reasons: {told['accepted']:,} of {told['clips']:,} clips; "
+        f"{sum(rejected.values()):,} were turned down{why}, {told['failed']:,} failed{unasked}; "
+        f"see {out / 'reasons' / 'rejected.jsonl'}."
+    )
+    for model, used in told["models"].items():
+        if not used["answers"]:
+            continue
+        cost = "" if used["cost"] is None else f", {used['cost']:.2f} US dollars"
+        print(
+            f"{model}: {used['answers']:,} answers, {used['tokens_in']:,} tokens in, "
+            f"{used['tokens_out']:,} out{cost}."
+        )
+    if told["stopped"]:
+        why = told["stopped"].rstrip(".")
+        complain(f"Reasons were broken off: {why}. Run the same command to go on.")
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in found.items())

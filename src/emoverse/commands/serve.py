@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emoverse.commands.options import Model
 from emoverse.errors import EmoVerseError
 from emoverse.terminal import waiting
+
+if TYPE_CHECKING:
+    from emoverse.inference.engine import Engine
 
 
 class Backend(str, Enum):
@@ -33,6 +37,11 @@ def serve(
         ),
     ] = None,
     model: Model = "compact",
+    page: Annotated[bool, typer.Option(help="Serve the web page at /page, beside the API.")] = True,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(metavar="M", help="A model that the page can compare with; repeatable."),
+    ] = None,
     root: Annotated[
         list[Path] | None,
         typer.Option(metavar="DIR", help="Clips in this folder may be named by path; repeatable."),
@@ -54,11 +63,14 @@ def serve(
         int | None, typer.Option(min=1, help="Decoding processes; one a core by default.")
     ] = None,
 ) -> None:
-    """Answer over HTTP: clips, conversations, long videos, and OpenAI's chat protocol."""
+    """Answer over HTTP: a web page, and an API for clips, conversations, long videos and chats."""
     try:
         from emoverse.serving.app import create_app
         from emoverse.serving.server import make_server
-        from emoverse.serving.settings import KEY_VARIABLE, Limits, Settings, checked
+        from emoverse.serving.settings import KEY_VARIABLE, Limits, Settings
+
+        if page:
+            from emoverse.serving import page as _  # noqa: F401
     except ModuleNotFoundError as error:
         raise EmoVerseError(
             f"The server needs {error.name}; install it with `pip install 'emoverse[serve]'`."
@@ -72,6 +84,8 @@ def serve(
         port=port,
         token=token or None,
         model=model,
+        page=page,
+        others=tuple(also or ()),
         backend=backend.value,
         endpoint=endpoint,
         backend_model=backend_model,
@@ -81,13 +95,16 @@ def serve(
         decoders=decoders or standard.decoders,
         limits=Limits(upload=max_upload_mb << 20, clip_seconds=max_seconds, pending=max_pending),
     )
-    app = create_app(checked(settings))
-    if backend == Backend.local:  # loaded here, so that a failure is told in one sentence
-        with waiting(f"Loading {model}"):
-            engine = load_model(model)
-        app = create_app(settings, load=lambda _: engine)
+    engines: dict[str, Engine] = {}
+    app = create_app(settings, load=engines.__getitem__)
+    # Loaded here, so that a failure is told in one sentence.
+    for name in [*([model] if backend == Backend.local else []), *settings.others]:
+        with waiting(f"Loading {name}"):
+            engines[name] = load_model(name)
     face_landmarker()
     server = make_server(app, settings)
+    if page and port:
+        print(f"The page will be at http://{host}:{port}/", file=sys.stderr)
     server.run()
     if not server.started:
         raise typer.Exit(1)

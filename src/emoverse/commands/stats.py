@@ -45,7 +45,7 @@ def stats(
     json_file: Json = None,
 ) -> None:
     """Count a dataset's records beside the paper's Table I."""
-    from emoverse.emt import dataset
+    from emoverse.emt import dataset, parquet
     from emoverse.emt.card import write_card
     from emoverse.emt.statistics import statistics
     from emoverse.errors import EmoVerseError
@@ -60,7 +60,7 @@ def stats(
     if json_file:
         write_json(json_file, counts)
     if card:
-        page = write_card(splits, emt)
+        page = write_card(splits, emt, parquet=parquet.splits_in(emt))
         if console:
             console.print(f"Wrote {page}.", highlight=False, soft_wrap=True)
 

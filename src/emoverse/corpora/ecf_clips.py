@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from emoverse.corpora import meld, tables
 from emoverse.corpora.mecpe import meld_links
 from emoverse.corpora.records import Problem, Utterance
-from emoverse.errors import EmoVerseError
 
 _NAME = re.compile(r"(train|dev|valid|test)_dia([0-9]+)_utt([0-9]+)")
 
 
 def with_meld_clips(
-    utterances: Iterable[Utterance], links: Path | str, clips: Path | str
+    utterances: Iterable[Utterance], links: Path | str, clips: Mapping[tuple[str, str], Path]
 ) -> tuple[list[Utterance], list[Problem]]:
-    """Give ECF utterances their MELD clips.
+    """Give ECF utterances without a clip their MELD clips.
 
     Args:
         utterances: what `emoverse.corpora.ecf.read` gave, of ECF 1.0 or 2.0 (same numbering).
         links: `all_data_pair_ECFvsMELD.txt`.
-        clips: the folder of MELD clips that `emoverse.corpora.meld.read` takes; several splits
-            must keep MELD's own folders, since ECF's splits draw on all of MELD's.
+        clips: MELD's, by (split, `dia0_utt0`), as `emoverse.corpora.meld.clip_index` finds them.
 
     Returns:
         The utterances in order. One whose clip MELD is known to have spoilt, or whose clip is
@@ -32,16 +30,14 @@ def with_meld_clips(
         are no MELD name.
 
     Raises:
-        EmoVerseError: the file of links or the clips cannot be read, or nothing fits together.
+        EmoVerseError: the file of links cannot be read.
     """
     named = meld_links(links)
-    found = meld.clip_index(Path(clips), ("train", "valid", "test"))
     joined: list[Utterance] = []
     problems: list[Problem] = []
-    hits = 0
     for utterance in utterances:
         name = named.get((utterance.dialogue, utterance.index))
-        if name is None:
+        if name is None or utterance.clip is not None:
             joined.append(utterance)
             continue
         try:
@@ -50,15 +46,10 @@ def with_meld_clips(
             problems.append(Problem(Path(links), None, f"{utterance.id}: {error}"))
             joined.append(utterance)
             continue
-        clip = found.get((split, f"dia{dialogue}_utt{number}"))
-        hits += clip is not None
+        clip = clips.get((split, f"dia{dialogue}_utt{number}"))
         spoilt = meld.KNOWN_BAD_CLIPS.get((split, dialogue, number))
         problem = spoilt or tables.clip_problem(clip)
         joined.append(replace(utterance, clip=clip, clip_problem=problem))
-    if joined and not hits:
-        raise EmoVerseError(
-            f"{clips}: none of its clips belongs to these conversations; check {links} and folder."
-        )
     return joined, problems
 
 

@@ -44,11 +44,11 @@ def conversations(
         corpus: `meld`, `ecf` or `folder`, as the readers in `emoverse.corpora` know them.
         path: what that reader takes.
         split: keep this split only; a folder is called so.
-        clips: folder of clips, for MELD and ECF.
+        clips: folder of clips, for MELD and ECF; MELD's own folders tell its splits.
         links: ECF's `all_data_pair_ECFvsMELD.txt`, when `clips` are MELD's.
 
     Raises:
-        EmoVerseError: as the reader; or another corpus was named.
+        EmoVerseError: as the reader; another corpus was named; or no clip fits the links.
     """
     wanted = None if split is None else tables.checked_split(split)
     if corpus == "meld":
@@ -56,8 +56,13 @@ def conversations(
     elif corpus == "ecf":
         found, problems = ecf.read(path, None if links else clips, wanted)
         if clips and links:
-            found, more = with_meld_clips(found, links, clips)
+            found, more = with_meld_clips(found, links, meld.clip_index(clips, tables.SPLITS))
             problems += more
+            if not any(utterance.clip for utterance in found):
+                raise EmoVerseError(
+                    f"{clips}: none of its clips belongs to these conversations; check {links} "
+                    "and folder."
+                )
     elif corpus == "folder":
         found, problems = folder.read(path, wanted or "train")
     else:

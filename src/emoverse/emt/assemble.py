@@ -11,6 +11,7 @@ from emoverse.corpora.records import Dialogue, Utterance
 from emoverse.emt.clips import Look
 from emoverse.emt.record import Record
 from emoverse.faces import captions
+from emoverse.faces.captions import Caption
 from emoverse.tasks import ecpe, er, eri, fer, labels, msa
 from emoverse.tasks.action_units import BY_CODE
 
@@ -54,7 +55,9 @@ def utterance_records(
             yield _record(utterance, "er", query, answer, utterance.emotion, look=look)
 
 
-def expression_records(dialogue: Dialogue, seen: Seen, used: set[str]) -> Iterator[Record]:
+def expression_records(
+    dialogue: Dialogue, seen: Seen, captioned: dict[str, Caption]
+) -> Iterator[Record]:
     """FER records, one for every clip with a face: its peak frame and Eq 3's caption.
 
     A caption that shares no action unit with the label, or a clip without a label, tells all of
@@ -64,16 +67,19 @@ def expression_records(dialogue: Dialogue, seen: Seen, used: set[str]) -> Iterat
     Args:
         dialogue: of any corpus.
         seen: the clips' results.
-        used: keys of clips that have a record already; added to, so that a clip that is in two
-            corpora is captioned once.
+        captioned: what was told of clips that were seen before, by key; added to, so that a clip
+            that is in two corpora is captioned once.
     """
     for utterance in dialogue.utterances:
         look = seen.get(utterance.id)
-        if look is None or look.peak is None or look.intensities is None or look.key in used:
+        if look is None or look.peak is None or look.intensities is None:
+            continue
+        known = captioned.get(look.key)
+        if known and known.codes:
             continue
         told = captions.describe(look.intensities, utterance.emotion)
+        captioned[look.key] = told
         if told.codes:
-            used.add(look.key)
             record = _record(
                 utterance, "fer", fer.query(), fer.answer(told.phrases), list(told.codes), look=look
             )
@@ -116,6 +122,21 @@ def reason_records(reasons: Iterable[Reason]) -> Iterator[Record]:
             label=reason.emotion,
             meta={"sample": f"merr/{reason.id}"},
         )
+
+
+def reason_record(utterance: Utterance, look: Look, reason: str) -> Record:
+    """The ERI record of a corpus's own clip, with its words and expression as clues."""
+    told = captions.describe(look.intensities or {}, utterance.emotion)
+    query = eri.query(utterance.text or None, fer.answer(told.phrases) or None)
+    label = utterance.emotion or utterance.sentiment
+    return _record(utterance, "eri", query, eri.answer(reason), label, look=look)
+
+
+def conversation_of(utterance: Utterance) -> str:
+    """The conversation (or speaker's video) of an utterance, as `leaks.talks` names it."""
+    if utterance.corpus in ("meld", "ecf"):
+        return f"{utterance.corpus}/{utterance.split}/{utterance.dialogue}"
+    return f"{utterance.corpus}/{utterance.dialogue}"
 
 
 def photo_records(
@@ -217,7 +238,7 @@ def _record(
     unique = f"{utterance.corpus}/{utterance.id}"
     meta: dict[str, object] = {"sample": f"{utterance.corpus}/{sample}" if sample else unique}
     if utterance.corpus in ("meld", "ecf"):
-        meta["dialogue"] = f"{utterance.corpus}/{utterance.split}/{utterance.dialogue}"
+        meta["dialogue"] = conversation_of(utterance)
     if utterance.speaker:
         meta["speaker"] = utterance.speaker
     if utterance.start is not None and utterance.end is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from emoverse.corpora import merr
-from emoverse.corpora.records import Dialogue, Problem, dialogues
-from emoverse.emt import manifest, photos, sources
+from emoverse.corpora.records import Problem, dialogues
+from emoverse.emt import manifest, parquet, photos, sources
 from emoverse.emt.assemble import (
-    Seen,
     cause_records,
     expression_records,
     paired_records,
@@ -22,9 +21,13 @@ from emoverse.emt.assemble import (
     utterance_records,
 )
 from emoverse.emt.clips import Settings
-from emoverse.emt.looks import TIMEOUT, Engine, Looks, Progress
+from emoverse.emt.dataset import DROPPED, dropped_line
+from emoverse.emt.leaks import Leak, leaks, talks
+from emoverse.emt.looks import TIMEOUT, Engine, Looks, Progress, sweep
 from emoverse.emt.record import Record, dump_records
 from emoverse.emt.sources import Folder, Spoken
+from emoverse.emt.tally import Tally, caption_counts
+from emoverse.emt.usage import SKIPPED
 from emoverse.errors import EmoVerseError
 from emoverse.files import write_json, write_text
 
@@ -77,6 +80,8 @@ def build(
     clips: bool = True,
     faces: FaceWork | None = None,
     describer: Describer | None = None,
+    drop_leaks: bool = False,
+    with_parquet: bool | None = None,
     log: Log = print,
 ) -> dict[str, Any]:
     """Write `train.jsonl`, `valid.jsonl`, `test.jsonl` (those that have records) and `build.json`.
@@ -100,15 +105,26 @@ def build(
         clips: False builds from text alone, whatever clips there are.
         faces: how clips are measured.
         describer: who writes reasons for the clips; nobody when None.
+        drop_leaks: leave out training conversations that a held-out split also has (`leaks`);
+            they go to `dropped.jsonl`. Otherwise they are only counted.
+        with_parquet: also write `data/<split>-*.parquet`; when None, where pyarrow is installed.
         log: told one line per corpus.
 
     Returns:
-        What `build.json` holds: records per split and task, clips, captions, and skipped rows.
+        What `build.json` holds: records per split and task, leaks, clips, captions, reasons, and
+        skipped rows.
 
     Raises:
-        EmoVerseError: no corpus was named, one lacks its files, or another build is at work in
-            `out`.
+        EmoVerseError: no corpus was named, one lacks its files, Parquet is wanted and pyarrow is
+            not installed, or another build is at work in `out`.
     """
+    if with_parquet:
+        parquet.needed()
+    elif with_parquet is None:
+        with_parquet = parquet.installed()
+        if not with_parquet:
+            log("No Parquet files are written; for them, pip install 'emoverse[parquet]'.")
+    faces = faces or FaceWork()
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
@@ -116,6 +132,7 @@ def build(
     except Timeout:
         raise EmoVerseError(f"{out}: another build is at work there; wait for it.") from None
     with lock:
+        sweep(out)
         named = [_folder(at) for at in (meld_dir, mosei_dir, mosi_dir, ecf_dir)]
         problems: list[Problem] = []
         corpora = sources.read(
@@ -126,44 +143,49 @@ def build(
             with_clips=clips,
             problems=problems,
         )
-        looks = _measured(corpora, out, faces or FaceWork(), log)
-        tally = _Clips()
+        looks = _measured(corpora, out, faces, log)
+        tally = Tally()
         records: list[Record] = []
-        captioned: set[str] = set()
         for corpus in corpora:
-            said = _corpus_records(corpus, looks, tally, captioned, context)
-            records += _told(corpus.name, said, log)
+            records += _told(corpus.name, _corpus_records(corpus, looks, tally, context), log)
+        leaking = leaks(talks(records), sources.ecf_links(named[3]))
+        dropped: list[tuple[Record, Leak]] = []
+        if drop_leaks:
+            records, dropped = _without(records, leaking)
         if merr_file:
             reasons, bad = merr.read(merr_file)
             problems += bad
             records += _told("MERR", reason_records(reasons), log)
         if faces_dir:
-            records += _told("Face photos", photos.records(faces_dir, out, problems), log)
+            source = faces.settings.source
+            records += _told("Face photos", photos.records(faces_dir, out, source, problems), log)
         records += _paired(records, log)
-        reason_report = None
-        if describer and looks:
-            from emoverse.emt import reasons as written  # its HTTP client is not always needed
-
-            made, reason_report = written.records(corpora, looks, describer)
-            records += _told("Reasons", made, log)
+        left_out = {leak.talk.id for _, leak in dropped}
+        made, reason_report = _reasons(corpora, looks, describer, left_out, log)
+        records += made
         if not records:
             raise EmoVerseError(
                 "No corpus was named or none had records; name one, e.g. --meld DIR."
             )
         summary: dict[str, Any] = {
-            "records": _written(records, out),
+            "records": _written(records, out, with_parquet=with_parquet),
             "context": context,
+            "au_source": faces.settings.source,
             "skipped": len(problems),
+            "leaks": _counted(leaking),
         }
+        if dropped:
+            summary["dropped"] = {"leak": len(dropped)}
         if looks:
             summary["clips"] = dict(sorted(tally.counts.items()))
-            summary["captions"] = _captions(records)
+            summary["captions"] = caption_counts(tally.captioned.values())
             looks.sweep_crops(tally.keys)
-        if reason_report:
-            summary["reasons"] = reason_report
+        summary["reasons"] = reason_report
         write_json(out / "build.json", summary)
-        write_text(out / "skipped.txt", "".join(f"{problem}\n" for problem in problems))
-        write_text(out / "clips.txt", "".join(f"{line}\n" for line in tally.lines))
+        _listed(out / "skipped.txt", problems)
+        _listed(out / "clips.txt", tally.lines)
+        _listed(out / "leaks.txt", leaking)
+        _put_aside(out / DROPPED, dropped)
         files = sources.annotation_files([at for at in named if at])
         files += [merr_file] if merr_file else []
         manifest.write(out, files, looks, sorted(tally.keys))
@@ -193,38 +215,8 @@ def _measured(corpora: Sequence[Spoken], out: Path, how: FaceWork, log: Log) -> 
     return looks
 
 
-@dataclass(slots=True)
-class _Clips:
-    """What became of the clips: counts, sentences about those not used, keys of the results."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    lines: list[str] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
-
-    def seen(self, dialogue: Dialogue, looks: Looks) -> Seen:
-        found = {}
-        for utterance in dialogue.utterances:
-            unique = f"{utterance.corpus}/{utterance.id}"
-            if utterance.clip_problem:
-                self.counts["unusable" if utterance.clip else "missing"] += 1
-                self.lines.append(f"{unique}: {utterance.clip_problem}")
-                continue
-            look = looks.of(utterance)
-            if look is None:
-                continue
-            found[utterance.id] = look
-            if look.error:
-                self.counts["unreadable"] += 1
-                self.lines.append(f"{unique}: {look.error}")
-            else:
-                self.counts["with a face" if look.peak else "without a face"] += 1
-                self.lines += [f"{unique}: {said}" for said in look.warnings]
-                self.keys.add(look.key)
-        return found
-
-
 def _corpus_records(
-    corpus: Spoken, looks: Looks | None, tally: _Clips, captioned: set[str], context: bool
+    corpus: Spoken, looks: Looks | None, tally: Tally, context: bool
 ) -> Iterator[Record]:
     for dialogue in dialogues(corpus.utterances):
         seen = tally.seen(dialogue, looks) if looks else {}
@@ -232,7 +224,50 @@ def _corpus_records(
             yield from cause_records(dialogue, seen)
         else:
             yield from utterance_records(dialogue, context=context, seen=seen)
-        yield from expression_records(dialogue, seen, captioned)
+        yield from expression_records(dialogue, seen, tally.captioned)
+
+
+def _without(
+    records: Sequence[Record], leaking: Sequence[Leak]
+) -> tuple[list[Record], list[tuple[Record, Leak]]]:
+    """The records that no leak blames, and the others, each with the first leak that does."""
+    blame: dict[str, Leak] = {}
+    for leak in leaking:
+        for name in leak.talk.records:
+            blame.setdefault(name, leak)
+    own = [record for record in records if record.split == "train" and record.id in blame]
+    kept = [record for record in records if record.split != "train" or record.id not in blame]
+    return kept, [(record, blame[record.id]) for record in own]
+
+
+def _counted(leaking: Sequence[Leak]) -> dict[str, int]:
+    blamed = {leak.talk.id: len(leak.talk.records) for leak in leaking}
+    return {"conversations": len(blamed), "records": sum(blamed.values())}
+
+
+def _reasons(
+    corpora: Sequence[Spoken],
+    looks: Looks | None,
+    describer: Describer | None,
+    left_out: Collection[str],
+    log: Log,
+) -> tuple[list[Record], Mapping[str, Any]]:
+    """ERI records of the clips, and what `build.json` tells of them."""
+    if describer is None:
+        return [], {"skipped": SKIPPED}
+    if looks is None:
+        return [], {"skipped": "No corpus has clips, so no reasons were made."}
+    from emoverse.emt import reasons  # its HTTP client is not always needed
+
+    made, report = reasons.records(corpora, looks, describer, left_out)
+    # It tells how often the work was interrupted, which is no part of the dataset.
+    run = report.pop("run")
+    spent = "" if run["cost"] is None else f", {run['cost']:.2f} US dollars"
+    log(
+        f"Reasons, in this run: {run['asked']:,} answers asked for, {run['cached']:,} on disk "
+        f"already, {run['tokens_in']:,} tokens in, {run['tokens_out']:,} out{spent}"
+    )
+    return made, report
 
 
 def _paired(records: Sequence[Record], log: Log) -> list[Record]:
@@ -251,24 +286,31 @@ def _told(name: str, records: Iterable[Record], log: Log) -> list[Record]:
     return found
 
 
-def _written(records: Sequence[Record], out: Path) -> dict[str, dict[str, int]]:
+def _written(
+    records: Sequence[Record], out: Path, *, with_parquet: bool
+) -> dict[str, dict[str, int]]:
     for old in (*(out / f"{split}.jsonl" for split in SPLITS), *out.glob("eval/*.jsonl")):
         old.unlink(missing_ok=True)
-    counts: dict[str, dict[str, int]] = {}
-    for split in SPLITS:
-        part = [record for record in records if record.split == split]
-        if part:
-            dump_records(out / f"{split}.jsonl", part)
-            counts[split] = dict(Counter(record.task for record in part))
+    parquet.clear(out)
+    parts = {split: [one for one in records if one.split == split] for split in SPLITS}
+    parts = {split: part for split, part in parts.items() if part}
+    for split, part in parts.items():
+        dump_records(out / f"{split}.jsonl", part)
         if split != "train":
             for source, task in sorted({(record.source, record.task) for record in part}):
                 own = [record for record in part if (record.source, record.task) == (source, task)]
                 dump_records(out / "eval" / f"{split}-{source}-{task}.jsonl", own)
-    return counts
+    if with_parquet:
+        parquet.write_dataset(parts, out, out, str, embed=False)
+    return {split: dict(Counter(record.task for record in part)) for split, part in parts.items()}
 
 
-def _captions(records: Iterable[Record]) -> dict[str, int]:
-    """How the clips' captions came about."""
-    made = [r for r in records if r.task == "fer" and r.source != "photo"]
-    whole = sum(bool(record.meta.get("fallback")) for record in made)
-    return {"label and face agree (Eq 3)": len(made) - whole, "all of the face's AUs": whole}
+def _listed(file: Path, lines: Iterable[object]) -> None:
+    write_text(file, "".join(f"{line}\n" for line in lines))
+
+
+def _put_aside(file: Path, dropped: Sequence[tuple[Record, Leak]]) -> None:
+    if dropped:
+        write_text(file, "".join(dropped_line(one, "leak", str(leak)) for one, leak in dropped))
+    else:
+        file.unlink(missing_ok=True)

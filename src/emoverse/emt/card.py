@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emoverse import __version__
 from emoverse.emt import charts
-from emoverse.emt.dataset import Splits
 from emoverse.emt.quality import KINDS
+from emoverse.emt.record import Splits
 from emoverse.emt.statistics import statistics
 from emoverse.files import read_json, write_text
 from emoverse.tasks import TASKS, labels
@@ -221,12 +221,33 @@ def _built(told: Mapping[str, Any], hours: Mapping[str, float]) -> list[str]:
         lines.append(f"{told['skipped']:,} rows of the corpora were skipped (`skipped.txt`).")
     for what, count in (told.get("clips") or {}).items():
         lines.append(f"Clips {what}: {count:,}.")
+    for how, count in (told.get("captions") or {}).items():
+        lines.append(f"Captions, {how}: {count:,}.")
+    if "au_source" in told:
+        lines.append(f"Action units are read by `--au-source {told['au_source']}`.")
+    lines += _reasons(told.get("reasons") or {})
+    if (leaks := told.get("leaks") or {}).get("conversations"):
+        lines.append(
+            f"{leaks['conversations']:,} training conversations ({leaks['records']:,} records) "
+            "are in a held-out split too (`leaks.txt`)."
+        )
     for kind, count in (told.get("dropped") or {}).items():
         lines.append(f"{count:,} training records were left out: {KINDS.get(kind, kind)}.")
     for source, length in hours.items():
         title = SOURCES[source].title if source in SOURCES else source
         lines.append(f"{title}: {length:.1f} hours of speech.")
     return lines
+
+
+def _reasons(told: Mapping[str, Any]) -> list[str]:
+    if told.get("skipped") or "accepted" not in told:
+        return [str(told["skipped"])] if told.get("skipped") else []
+    names = ", ".join(told["models"])
+    turned_down = sum(told["rejected"].values())
+    return [
+        f"Reasons of {told['accepted']:,} of {told['clips']:,} clips were written by {names}; "
+        f"{turned_down:,} were turned down by the quality gate, {told['failed']:,} failed."
+    ]
 
 
 def _lengths(tasks: Mapping[str, Any]) -> list[dict[str, Any]]:

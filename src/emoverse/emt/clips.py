@@ -56,7 +56,7 @@ class Settings:
     """
 
     source: str = "mediapipe"
-    max_fps: float = 9.0
+    max_fps: float = 5.0
     max_frames: int = track.MAX_FRAMES
     max_side: int = track.MAX_SIDE
     max_faces: int = 4

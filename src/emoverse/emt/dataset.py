@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from emoverse.corpora.tables import SPLITS
-from emoverse.emt.record import Record, dump_records, load_records, to_row
+from emoverse.emt import parquet
+from emoverse.emt.record import Record, Splits, dump_records, load_records, to_row
 from emoverse.errors import EmoVerseError
 from emoverse.files import read_json, read_text, sha256_of, write_json, write_text
 
-Splits = Mapping[str, list[Record]]
+DROPPED = "dropped.jsonl"
+"""Training records that were left out, in a dataset's folder."""
 
 
 def read(path: Path | str) -> dict[str, list[Record]]:
@@ -47,19 +49,22 @@ def root(path: Path | str) -> Path:
 def drop(path: Path, kept: Splits, dropped: Sequence[tuple[Record, str, str]]) -> None:
     """Leave training records out of a dataset folder, on disk.
 
-    They move from `train.jsonl` to `dropped.jsonl`, each with `kind` and `why`; `build.json`
-    then tells the new counts, `manifest.json` the new hashes. Building again undoes it.
+    They move from `train.jsonl` to `dropped.jsonl`, each with `kind` and `why`; Parquet files of
+    the training split are written anew, `build.json` then tells the new counts, `manifest.json`
+    the new hashes. Building again undoes it.
 
     Args:
         path: the dataset's folder.
         kept: what remains, by split.
         dropped: (record, kind, why).
+
+    Raises:
+        EmoVerseError: there are Parquet files and pyarrow is not installed; nothing was changed.
     """
-    lines = [
-        json.dumps(to_row(record) | {"kind": kind, "why": why}, ensure_ascii=False) + "\n"
-        for record, kind, why in dropped
-    ]
-    aside = path / "dropped.jsonl"
+    if any((path / "data").glob("train-*.parquet")):
+        parquet.needed()
+    lines = [dropped_line(*one) for one in dropped]
+    aside = path / DROPPED
     earlier = read_text(aside) if aside.is_file() else ""
     # First the copy, then the cut: killed in between, no record is lost.
     write_text(aside, earlier + "".join(line for line in lines if line not in earlier))
@@ -72,10 +77,23 @@ def drop(path: Path, kept: Splits, dropped: Sequence[tuple[Record, str, str]]) -
             Counter(json.loads(line)["kind"] for line in read_text(aside).splitlines())
         )
         write_json(path / "build.json", told)
+    again = ["build.json", DROPPED, "train.jsonl"]
+    old = [file.relative_to(path).as_posix() for file in (path / "data").glob("train-*.parquet")]
+    if old:
+        again += parquet.write_dataset({"train": kept["train"]}, path, path, str, embed=False)
     if (path / "manifest.json").is_file():
         manifest = read_json(path / "manifest.json")
-        for name in ("build.json", "dropped.jsonl", "train.jsonl"):
+        files = manifest.setdefault("files", {})
+        for name in old:
+            files.pop(name, None)
+        for name in again:
             if (file := path / name).is_file():
-                facts = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-                manifest.setdefault("files", {})[name] = facts
+                files[name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        manifest["files"] = dict(sorted(files.items()))
         write_json(path / "manifest.json", manifest)
+
+
+def dropped_line(record: Record, kind: str, why: str) -> str:
+    """A line of `dropped.jsonl`: the record, the `kind` of finding that blames it, and `why`."""
+    row = to_row(record) | {"kind": kind, "why": why}
+    return json.dumps(row, ensure_ascii=False) + "\n"

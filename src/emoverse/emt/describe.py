@@ -23,7 +23,7 @@ from PIL import Image
 
 from emoverse.emt.endpoint import Endpoint, EndpointError, Question, Reply, ask, connect
 from emoverse.emt.quality_gate import Rejection, check_description, check_reason, whole_sentences
-from emoverse.emt.usage import Usage, figures
+from emoverse.emt.usage import SKIPPED, Usage, figures
 from emoverse.errors import EmoVerseError
 from emoverse.faces import video
 from emoverse.files import read_text, write_text
@@ -48,6 +48,7 @@ class Clip:
         frames: pictures in order, each the bytes of a JPEG or PNG or the path of one.
         video: a clip to sample frames from when `frames` is empty, as late as possible. With
             neither, the description is left out and the reason rests on the rest.
+        start, end: seconds, the part of `video` that is meant; None is its end.
         transcript: what is said, may be empty.
         caption: AU phrases of the peak frame.
         label: emotion or sentiment; None when it has none.
@@ -59,6 +60,8 @@ class Clip:
     caption: tuple[str, ...] = ()
     label: str | None = None
     video: Path | str | None = None
+    start: float = 0.0
+    end: float | None = None
 
 
 def describe_clips(
@@ -100,9 +103,7 @@ def describe_clips(
     """
     total = len(clips) if isinstance(clips, Sized) else None
     if endpoint is None:
-        return {}, _report(_Run(tries=tries), total) | {
-            "skipped": "No endpoint was named (--describe-endpoint), so no reasons were made."
-        }
+        return {}, _report(_Run(tries=tries), total) | {"skipped": SKIPPED}
     if tries < 1:
         raise EmoVerseError(f"tries must be 1 or more, not {tries}.")
     run = _Run(
@@ -119,16 +120,32 @@ def describe_clips(
     return reasons, _report(run, total)
 
 
-def sampled_frames(clip: Path | str, count: int = FRAMES, side: int = SIDE) -> tuple[bytes, ...]:
+def sampled_frames(
+    clip: Path | str,
+    count: int = FRAMES,
+    side: int = SIDE,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+) -> tuple[bytes, ...]:
     """At most `count` JPEGs evenly spread over a clip, the longer side at most `side` pixels.
 
+    Args:
+        clip: a video or a still image.
+        count: of pictures.
+        side: of a picture, in pixels.
+        start: seconds; what lies before is left out.
+        end: seconds in the same clock; None reads to the clip's end.
+
     Raises:
-        EmoVerseError: the clip is missing or cannot be read.
+        EmoVerseError: the clip is missing or cannot be read, or there is nothing in that part.
     """
-    length = video.probe(clip).duration
+    whole = video.probe(clip).duration
+    length = min(whole, whole if end is None else end) - start
     rate = count / length if length > 0 else None
     pictures = []
-    for frame in islice(video.frames(clip, max_fps=rate, max_side=side), count):
+    found = video.frames(clip, max_fps=rate, max_side=side, start=start, end=end)
+    for frame in islice(found, count):
         buffer = io.BytesIO()
         Image.fromarray(frame.image).save(buffer, "JPEG", quality=90)
         pictures.append(buffer.getvalue())
@@ -293,7 +310,7 @@ def _reason_prompt(template: Template, clip: Clip, description: str | None) -> s
 
 def _pictures(clip: Clip) -> tuple[bytes, ...]:
     if not clip.frames and clip.video is not None:
-        return sampled_frames(clip.video)
+        return sampled_frames(clip.video, start=clip.start, end=clip.end)
     return tuple(
         frame if isinstance(frame, bytes) else Path(frame).read_bytes() for frame in clip.frames
     )

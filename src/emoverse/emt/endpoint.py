@@ -183,11 +183,6 @@ def cache_file(cache: Path, model: str, question: Question) -> Path:
     return cache / digest[:2] / f"{digest}.json"
 
 
-def cost(prices: tuple[float, float] | None, tokens_in: int, tokens_out: int) -> float | None:
-    """US dollars for so many tokens; None without prices."""
-    return None if prices is None else (prices[0] * tokens_in + prices[1] * tokens_out) / 1e6
-
-
 def _body(model: str, question: Question) -> dict[str, Any]:
     content: Any = question.text
     if question.images:

@@ -19,8 +19,7 @@ from typing import Any
 
 from emoverse.emt import parquet
 from emoverse.emt.card import write_card
-from emoverse.emt.dataset import Splits
-from emoverse.emt.record import Record
+from emoverse.emt.record import Record, Splits
 from emoverse.errors import EmoVerseError
 from emoverse.files import write_json, write_text
 from emoverse.tasks import SYSTEM_PROMPT

@@ -54,6 +54,9 @@ class Leak:
     other: str
     shared: int
 
+    def __str__(self) -> str:
+        return f"{self.talk.id} shares {self.shared} turns with {self.other}"
+
 
 def talks(records: Iterable[Record]) -> list[Talk]:
     """The conversations behind records; records that belong to none are left out."""

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +35,7 @@ Progress = Callable[[int, int], None]
 # A clip of the longest kind takes about a minute.
 TIMEOUT = 600.0
 
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+_TEMPORARY = re.compile(r"\..+\.(?:jsonl?|jpg|txt)\.[a-z0-9_]{8}")
 _CROP = re.compile(r"([0-9a-f]{32})-(peak|person[0-9]+)\.jpg")
 
 
@@ -111,7 +112,6 @@ class Looks:
             EmoVerseError: no worker can start, or Ray is not installed.
         """
         workers = workers or len(os.sched_getaffinity(0))
-        self._sweep()
         members = list(utterances)
         total = len(members)
 
@@ -155,12 +155,14 @@ class Looks:
             return False
         return keep == "all" or not read_json(file).get("error")
 
-    def _sweep(self) -> None:
-        """Remove what a killed run left half written."""
-        for folder in ("faces", "crops"):
-            for file in (self.out / folder).rglob(".*"):
-                if _TEMPORARY.fullmatch(file.name):
-                    file.unlink()
+
+def sweep(out: Path) -> None:
+    """Remove what a killed build left half written in a dataset's folder."""
+    folders = (out / name for name in ("faces", "crops", "reasons", "eval"))
+    inside = chain.from_iterable(folder.rglob(".*") for folder in folders)
+    for file in (*out.glob(".*"), *inside):
+        if _TEMPORARY.fullmatch(file.name):
+            file.unlink()
 
 
 class _Hashes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from emoverse.emt.looks import Looks
 from emoverse.files import sha256_of, write_json, write_text
 
 CROPS = "crops.jsonl"
-_DATA = ("*.jsonl", "eval/*.jsonl", "build.json", "skipped.txt", "clips.txt")
+_DATA = (
+    *("*.jsonl", "eval/*.jsonl", "data/*.parquet", "reasons/*.jsonl", "build.json"),
+    *("skipped.txt", "clips.txt", "leaks.txt"),
+)
 
 
 def write(out: Path, inputs: Sequence[Path], looks: Looks | None, keys: Iterable[str]) -> None:
@@ -33,8 +37,11 @@ def write(out: Path, inputs: Sequence[Path], looks: Looks | None, keys: Iterable
     else:
         (out / CROPS).unlink(missing_ok=True)
     files = sorted({file for pattern in _DATA for file in out.glob(pattern)})
+    versions = {"emoverse": __version__} | (dict(looks.basis["libraries"]) if looks else {})
+    if any(file.suffix == ".parquet" for file in files):
+        versions["pyarrow"] = version("pyarrow")
     content: dict[str, Any] = {
-        "versions": {"emoverse": __version__} | (dict(looks.basis["libraries"]) if looks else {}),
+        "versions": versions,
         "inputs": [{"file": file.name, "sha256": sha256_of(file)} for file in inputs],
         "faces": dict(looks.basis) if looks else None,
         "files": {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoverse.emt.dataset import Splits
-from emoverse.emt.record import Record
+from emoverse.corpora.tables import SPLITS
+from emoverse.emt.record import Record, Splits
 from emoverse.errors import EmoVerseError
 
 if TYPE_CHECKING:
@@ -54,6 +55,34 @@ def write_dataset(
                 stale.unlink()
         files |= own
     return files
+
+
+def clear(out: Path) -> None:
+    """Remove the Parquet files of every split, and what a killed run left of one."""
+    for split in SPLITS:
+        name = f"{hub_split(split)}-*.parquet"
+        for file in (*(out / "data").glob(name), *(out / "data").glob(f".{name}.part")):
+            file.unlink()
+
+
+def splits_in(out: Path) -> list[str]:
+    """The splits, as the Hub names them, that `write_dataset` wrote to a folder."""
+    names = (hub_split(split) for split in SPLITS)
+    return [name for name in names if any((out / "data").glob(f"{name}-*.parquet"))]
+
+
+def installed() -> bool:
+    """Whether pyarrow is."""
+    return find_spec("pyarrow") is not None
+
+
+def needed() -> None:
+    """Make sure that Parquet can be written.
+
+    Raises:
+        EmoVerseError: pyarrow is not installed.
+    """
+    _pyarrow()
 
 
 def hub_split(split: str) -> str:

@@ -14,19 +14,24 @@ from emoverse.corpora import face_photos, tables
 from emoverse.corpora.records import Problem
 from emoverse.emt.assemble import photo_records
 from emoverse.emt.record import Record
-from emoverse.faces import action_units
 from emoverse.faces.crop import crop
 from emoverse.faces.landmarks import detector
+from emoverse.faces.readers import reader
 
 
-def records(folder: Path, out: Path, problems: list[Problem]) -> Iterator[Record]:
+def records(folder: Path, out: Path, au_source: str, problems: list[Problem]) -> Iterator[Record]:
     """FER and ER records of the photo sets in a folder.
 
     Args:
         folder: a sub-folder a set as `face_photos.read` takes it; `.tar`s hold unlabelled photos.
         out: the dataset's folder; crops go to `crops/` in it.
+        au_source: of the action units, as for clips (`readers.reader`).
         problems: photos that were left out are added.
+
+    Raises:
+        EmoVerseError: there is no such source.
     """
+    read = reader(au_source)
     (out / "crops").mkdir(parents=True, exist_ok=True)
     with detector(max_faces=1) as landmarker:
         for name, source, split, emotion in _sources(folder, problems):
@@ -42,8 +47,7 @@ def records(folder: Path, out: Path, problems: list[Problem]) -> Iterator[Record
                 continue
             path = f"crops/{name.replace('/', '_')}.png"
             Image.fromarray(crop(image, faces[0].landmarks)).save(out / path)
-            values = action_units.intensities(faces[0].blendshapes, faces[0].landmarks)
-            yield from photo_records(name, split, path, values, emotion)
+            yield from photo_records(name, split, path, read(faces[0]), emotion)
 
 
 def _sources(

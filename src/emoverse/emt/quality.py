@@ -11,10 +11,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from emoverse.emt.dataset import Splits
 from emoverse.emt.leaks import leaks, talks
 from emoverse.emt.media import Medium
-from emoverse.emt.record import Record
+from emoverse.emt.record import Record, Splits
 from emoverse.errors import EmoVerseError
 from emoverse.tasks import ecpe, er, labels, msa
 
@@ -124,7 +123,7 @@ def _leaks(records: list[Record], links: Mapping[tuple[str, int], str] | None) -
         yield Finding(
             "leak",
             tuple(f"train:{name}" for name in leak.talk.records),
-            f"{leak.talk.id} shares {leak.shared} turns with {leak.other}",
+            str(leak),
             leak.talk.records,
         )
 

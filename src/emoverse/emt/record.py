@@ -44,6 +44,10 @@ class Record:
         return self.images + self.videos
 
 
+Splits = Mapping[str, list[Record]]
+"""The records of a dataset by split."""
+
+
 def load_records(path: Path | str) -> list[Record]:
     """Read records from JSONL or a JSON list, ours or the authors' (query/response/videos).
 

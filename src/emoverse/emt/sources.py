@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emoverse.corpora import ecf, meld, mosei, tables
+from emoverse.corpora.ecf_clips import with_meld_clips
 from emoverse.corpora.records import Problem, Utterance
 from emoverse.errors import EmoVerseError
 
@@ -82,10 +83,17 @@ def read(
         )
         problems += bad
         links = ecf_at.path / _ECF_LINKS
-        if with_clips and links.is_file():
-            rows = list(_joined(rows, found, ecf.meld_links(links)))
+        if (borrowed := _meld_clips(found)) and links.is_file():
+            rows, bad = with_meld_clips(rows, links, borrowed)
+            problems += bad
         found.append(Spoken("ECF 2.0", tuple(rows)))
     return found
+
+
+def ecf_links(folder: Folder | None) -> dict[tuple[str, int], str]:
+    """Which MELD utterance an ECF one is (`ecf.meld_links`); {} where the list is not there."""
+    links = folder.path / _ECF_LINKS if folder else None
+    return ecf.meld_links(links) if links and links.is_file() else {}
 
 
 def annotation_files(folders: Sequence[Folder]) -> list[Path]:
@@ -125,18 +133,7 @@ def _bare(rows: Sequence[Utterance]) -> Iterator[Utterance]:
     return (replace(row, clip=None, clip_problem=None, whole_video=False) for row in rows)
 
 
-def _joined(
-    rows: Sequence[Utterance], corpora: Sequence[Spoken], links: dict[tuple[str, int], str]
-) -> Iterator[Utterance]:
-    """ECF's utterances with MELD's clips where ECF's own are missing."""
-    clips = {
-        one.id: one for corpus in corpora if corpus.name == "MELD" for one in corpus.utterances
-    }
-    for row in rows:
-        name = links.get((row.dialogue, row.index), "")
-        split, _, rest = name.partition("_")
-        twin = clips.get(f"{tables.split_name(split)}_{rest}")
-        if row.clip is None and twin is not None and twin.clip is not None:
-            yield replace(row, clip=twin.clip, clip_problem=twin.clip_problem)
-        else:
-            yield row
+def _meld_clips(corpora: Sequence[Spoken]) -> dict[tuple[str, str], Path]:
+    """MELD's clips that were found, by (split, `dia0_utt0`)."""
+    rows = (row for corpus in corpora if corpus.name == "MELD" for row in corpus.utterances)
+    return {(row.split, row.id.partition("_")[2]): row.clip for row in rows if row.clip}

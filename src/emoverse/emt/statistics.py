@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from emoverse.emt.dataset import Splits
-from emoverse.emt.record import Record
+from emoverse.emt.record import Record, Splits
 from emoverse.tasks import TASKS, ecpe, er, labels, msa
 
 # Table I of the paper. An entry is an utterance (with an MSA and an ER query) or an ECPE target:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from emoverse.emt.endpoint import Reply, cost
+if TYPE_CHECKING:
+    from emoverse.emt.endpoint import Reply
+
+# Said where nobody was asked at all.
+SKIPPED = "No endpoint was named (--describe-endpoint), so no reasons were made."
 
 
 @dataclass(slots=True)
@@ -68,6 +72,11 @@ def figures(models: Mapping[str, Usage]) -> dict[str, Any]:
             "cost": _sum([cost(one.prices, one.now_in, one.now_out) for one in every]),
         },
     }
+
+
+def cost(prices: tuple[float, float] | None, tokens_in: int, tokens_out: int) -> float | None:
+    """US dollars for so many tokens; None without prices."""
+    return None if prices is None else (prices[0] * tokens_in + prices[1] * tokens_out) / 1e6
 
 
 def _sum(costs: list[float | None]) -> float | None:

@@ -90,14 +90,14 @@ def thumbnail(path: Path, side: int = SIDE) -> str:
         EmoVerseError: the file cannot be read.
     """
     middle = video.probe(path).duration / 2
-    found = video.shots(path, max_side=side, start=middle, threads=1)
+    found = video.lazy_frames(path, max_side=side, start=middle, threads=1)
     try:
-        shot = next(found, None)
+        frame = next(found, None)
     except EmoVerseError:  # nothing decodes from there on; its beginning does
-        shot = None
-    shot = shot or next(iter(video.shots(path, max_side=side, threads=1)))
+        frame = None
+    frame = frame or next(iter(video.lazy_frames(path, max_side=side, threads=1)))
     sink = io.BytesIO()
-    Image.fromarray(shot.image()).save(sink, "JPEG", quality=_QUALITY, optimize=True)
+    Image.fromarray(frame.image()).save(sink, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
 
 

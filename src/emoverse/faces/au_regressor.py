@@ -1,9 +1,9 @@
 """Action unit intensities as OpenFace 2 gives them, estimated from MediaPipe's landmarks.
 
-A linear model per AU over blendshapes and face geometry, fitted on clips with OpenFace's own
-output beside them (`emoverse.faces.fit_au_regressor`, measured in docs/action-units.md). It leans
-on the hand-made proxies of `emoverse.faces.action_units`: each AU starts from its proxy, and only
-what the clips show beyond that is learnt.
+A linear model per AU over the geometry of the face, fitted on clips with OpenFace's own output
+beside them (`emoverse.faces.fit_au_regressor`, measured in docs/action-units.md). It leans on the
+hand-made proxies of `emoverse.faces.action_units`: each AU starts from a share of its proxy, and
+only what the clips show beyond that is learnt.
 """
 
 from __future__ import annotations
@@ -22,25 +22,12 @@ from numpy.typing import NDArray
 from emoverse import files
 from emoverse.errors import EmoVerseError
 from emoverse.faces import action_units
-from emoverse.faces.blendshapes import BLENDSHAPES
 from emoverse.faces.geometry import MEASURES, measures
 from emoverse.faces.records import AUS
 
 FILE = "au_regressor.json"
-
-# Sideways shapes say which side, not how much; AUs are alike on both.
-_SIDEWAYS = {"jawLeft", "jawRight", "mouthLeft", "mouthRight"}
-SHAPES = tuple(
-    dict.fromkeys(
-        name.removesuffix("Left").removesuffix("Right")
-        for name in BLENDSHAPES
-        if name not in _SIDEWAYS
-    )
-)
-FEATURES = (*SHAPES, *MEASURES)
-_SIDES = tuple(
-    (shape,) if shape in BLENDSHAPES else (f"{shape}Left", f"{shape}Right") for shape in SHAPES
-)
+# Blendshapes as further features, beside the proxies made of them, did harm on clips never seen.
+FEATURES = MEASURES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,10 +57,9 @@ def features(
     blendshapes: Mapping[str, float], landmarks: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A face as the regressor sees it: (f,) features in order of `FEATURES`, (17,) proxies."""
-    shapes = [sum(blendshapes.get(side, 0.0) for side in sides) / len(sides) for sides in _SIDES]
     proxies = action_units.intensities(blendshapes, landmarks)
     return (
-        np.concatenate([shapes, measures(landmarks)]),
+        measures(landmarks),
         np.fromiter(proxies.values(), dtype=np.float64, count=len(AUS)),
     )
 

@@ -1,11 +1,14 @@
-"""Fit the AU regressor: `python -m emoverse.faces.fit_au_regressor PAIRS OUT`.
+"""Fit the AU regressor: `python -m emoverse.faces.fit_au_regressor PAIRS OUT [CLIP...]`.
 
 PAIRS holds clips with OpenFace 2's CSVs beside them, OUT is the coefficient file to write. What
 is printed is the table of docs/action-units.md: every clip estimated by a regressor that never
-saw it, beside the raw proxies.
+saw it, beside the raw proxies. Clips that are named, such as those with a covered face, are also
+left out of a second row of means.
 
 The model is a ridge regression on what OpenFace says beyond a share of the raw proxy: so few
-people teach it little, and where they teach nothing the proxy stays.
+people teach it little, and where they teach nothing the proxy stays. Every clip has a level of
+its own while it is fitted (a random intercept), so that the slopes are learnt from how a face
+changes more than from how people differ; the levels are then left out.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from emoverse.faces.au_regressor import Regressor
 from emoverse.faces.openface_pairs import Pairs
 from emoverse.faces.records import AUS
 
-# The share of the raw proxy that an AU starts from, and the price of departing from it.
-GAIN = 0.3
-PENALTY = 3.0
+# The share of the raw proxy that an AU starts from, the price of departing from it, and the price
+# of a clip's own level.
+GAIN = 0.25
+PENALTY = 1.0
+LEVEL = 0.1
 # An AU that OpenFace moves less than this within a clip (standard deviation) is noise there.
 MOVED = 0.25
 # Added to standard deviations, so that what hardly ever moves is not blown up.
@@ -40,10 +45,14 @@ def fit(clips: Sequence[Pairs]) -> Regressor:
     wanted = np.vstack([one.target - GAIN * one.proxies for one in clips])
     middle, level = share @ inputs, share @ wanted
     spread = np.sqrt(share @ (inputs - middle) ** 2) + _LEAST_SPREAD
-    scaled = (inputs - middle) / spread * np.sqrt(share)[:, None]
+    own = np.repeat(np.eye(len(clips)), [len(one.frames) for one in clips], axis=0)
+    # One price for all columns: a cheaper one stands larger.
+    columns = np.hstack([(inputs - middle) / spread, own * np.sqrt(PENALTY / LEVEL)])
+    scaled = columns * np.sqrt(share)[:, None]
     goal = (wanted - level) * np.sqrt(share)[:, None]
-    square = scaled.T @ scaled + PENALTY * np.eye(inputs.shape[1])
-    slopes = np.linalg.solve(square, scaled.T @ goal) / spread[:, None]
+    square = scaled.T @ scaled + PENALTY * np.eye(scaled.shape[1])
+    found = np.linalg.solve(square, scaled.T @ goal)
+    slopes = found[: inputs.shape[1]] / spread[:, None]
     return Regressor(slopes.T, np.full(len(AUS), GAIN), level - middle @ slopes)
 
 
@@ -71,31 +80,48 @@ def correlations(
 
 def main(arguments: Sequence[str]) -> None:
     """Fit, write the coefficients, print the table."""
-    if len(arguments) != 2:
-        raise EmoVerseError("Usage: python -m emoverse.faces.fit_au_regressor PAIRS OUT")
+    if len(arguments) < 2:
+        raise EmoVerseError("Usage: python -m emoverse.faces.fit_au_regressor PAIRS OUT [CLIP...]")
     clips = openface_pairs.read(arguments[0])
-    print(table(clips))
+    print(table(clips, arguments[2:]))
     au_regressor.write(Path(arguments[1]), fit(clips))
 
 
-def table(clips: Sequence[Pairs]) -> str:
-    """The figures of docs/action-units.md, as Markdown: per AU, then per clip."""
-    return f"{_by_au(clips)}\n\n{_by_clip(clips)}"
+def table(clips: Sequence[Pairs], apart: Sequence[str] = ()) -> str:
+    """The figures of docs/action-units.md, as Markdown: per AU, then per clip.
+
+    Args:
+        clips: all of them.
+        apart: names of clips that a second row of means does without.
+
+    Raises:
+        EmoVerseError: a name is no clip's, or none would be left.
+    """
+    names = [one.name for one in clips]
+    if unknown := [name for name in apart if name not in names]:
+        raise EmoVerseError(f"There is no clip {unknown[0]!r}; name some of {', '.join(names)}.")
+    if set(apart) >= set(names):
+        raise EmoVerseError("All clips are named; leave some in.")
+    return f"{_by_au(clips, apart)}\n\n{_by_clip(clips)}"
 
 
-def _by_au(clips: Sequence[Pairs]) -> str:
+def _by_au(clips: Sequence[Pairs], apart: Sequence[str]) -> str:
     raw, fitted = [one.proxies for one in clips], left_out(clips)
     rs = [correlations(clips, estimates) for estimates in (raw, fitted)]
     errors = [_errors(clips, estimates) for estimates in (raw, fitted)]
     lines = [_row("AU", "clips", "r, proxies", "r, regressor", "MAE, proxies", "MAE, regressor")]
     lines.append(_row(*["---"] * 6))
     for j, code in enumerate(AUS):
-        figures = [_mean(r[:, j]) for r in rs] + [error[j] for error in errors]
+        figures = [_mean(r[:, j]) for r in rs] + [_mean(error[:, j]) for error in errors]
         known = int(np.isfinite(rs[0][:, j]).sum())
         lines.append(_row(code, known, *(f"{figure:.2f}" for figure in figures)))
-    means = [_mean([_mean(r[:, j]) for j in range(len(AUS))]) for r in rs]
-    means += [float(error.mean()) for error in errors]
-    return "\n".join([*lines, _row("mean", len(clips), *(f"{mean:.2f}" for mean in means))])
+    chosen = [one.name not in apart for one in clips]
+    for name, rows in (("mean", [True] * len(clips)), (f"without {', '.join(apart)}", chosen)):
+        if name == "mean" or apart:
+            means = [_mean([_mean(r[rows][:, j]) for j in range(len(AUS))]) for r in rs]
+            means += [float(error[rows].mean()) for error in errors]
+            lines.append(_row(name, sum(rows), *(f"{mean:.2f}" for mean in means)))
+    return "\n".join(lines)
 
 
 def _by_clip(clips: Sequence[Pairs]) -> str:
@@ -124,11 +150,9 @@ def _by_clip(clips: Sequence[Pairs]) -> str:
 def _errors(
     clips: Sequence[Pairs], estimates: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Mean absolute error per AU (17,), every clip counting the same."""
-    mean: NDArray[np.float64] = np.mean(
-        [abs(e - one.target).mean(axis=0) for one, e in zip(clips, estimates, strict=True)], axis=0
-    )
-    return mean
+    """Mean absolute error per clip and AU (clips, 17)."""
+    pairs = zip(clips, estimates, strict=True)
+    return np.array([abs(estimate - one.target).mean(axis=0) for one, estimate in pairs])
 
 
 def _others(clips: Sequence[Pairs], one: Pairs) -> list[Pairs]:

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emoverse.errors import EmoVerseError
+from emoverse.faces.squares import around, tiles
 
 LANDMARKS = 478
 SMALLEST_SIDE = 64
@@ -30,6 +31,8 @@ _UPSCALED_SIDE = 256
 # detector was trained on faces with surroundings and misses some that touch the edges.
 _BORDER = 0.35
 _GREY = 128
+# Boxes that overlap so far (intersection over union) are of one face.
+_SAME = 0.3
 _STEEPEST_ROLL = 45.0
 # Faces turned by up to this angle keep full confidence; see `_confidence`.
 _FREE_TURN = math.radians(30)
@@ -93,6 +96,7 @@ class Detector:
         *,
         thorough: bool | None = None,
         known: list[Face] | None = None,
+        near: Sequence[Face] = (),
     ) -> list[Face]:
         """Find the faces of one picture.
 
@@ -109,6 +113,8 @@ class Detector:
                 never tries again; by default a picture without a find is tried again.
             known: image mode only. The faces that this very picture gave with `thorough=False`,
                 to spare finding them again.
+            near: image mode only. Faces of a moment ago: where the whole picture does not show
+                one of them, a square around its place is searched.
 
         Returns:
             At most `max_faces` faces, largest first, in pixels of `image`.
@@ -131,10 +137,15 @@ class Detector:
         if known is None:
             faces = self._find(picture, timestamp_ms)
         else:
-            faces = [_moved(face, 0.0, 0.0, scale, picture.shape[:2]) for face in known]
+            faces = _scaled(known, scale, picture.shape[:2])
+        if near and not self._video:
+            faces = self._find_near(picture, faces, _scaled(near, scale, picture.shape[:2]))
         if not self._video and (thorough or (thorough is None and not faces)):
-            faces = self._find_in_tiles(picture, faces) or self._find_in_border(picture)
-        faces = [_moved(face, 0.0, 0.0, 1 / scale, (height, width)) for face in faces]
+            # The detector sees the whole picture as 128x128 pixels; a square tile of a wide frame
+            # makes a small face about twice as large there.
+            in_tiles = self._find_in(picture, faces, tiles(*picture.shape[:2]))
+            faces = in_tiles or self._find_in_border(picture)
+        faces = _scaled(faces, 1 / scale, (height, width))
         return sorted(faces, key=lambda face: -_area(face.box))[: self._max_faces]
 
     def _find(self, image: NDArray[np.uint8], timestamp_ms: int | None = None) -> list[Face]:
@@ -166,21 +177,32 @@ class Detector:
         self._warm = True
         return result
 
-    def _find_in_tiles(self, image: NDArray[np.uint8], found: list[Face]) -> list[Face]:
-        # The detector sees the whole picture as 128x128 pixels; a square tile of a wide frame
-        # makes a small face about twice as large there.
+    def _find_near(
+        self, image: NDArray[np.uint8], found: list[Face], before: list[Face]
+    ) -> list[Face]:
+        height, width = image.shape[:2]
+        for face in before:
+            if not any(overlap(face.box, other.box) >= _SAME for other in found):
+                square = around(face.box, height, width, SMALLEST_SIDE)
+                found = self._find_in(image, found, [square])
+        return found
+
+    def _find_in(
+        self, image: NDArray[np.uint8], found: list[Face], squares: list[tuple[int, int, int]]
+    ) -> list[Face]:
+        """`found` and the further faces in some squares (left, top, side)."""
         found = list(found)
-        for left, top, side in _tiles(*image.shape[:2]):
+        for left, top, side in squares:
             for face in self._find(image[top : top + side, left : left + side]):
                 moved = _moved(face, left, top, 1.0, image.shape[:2])
-                # A face cut by a tile's inner edge is whole in the neighbouring tile.
+                # A face cut by a square's inner edge is whole in the neighbouring one.
                 cut = (
                     (left > 0 and moved.box[0] < left)
                     or (top > 0 and moved.box[1] < top)
                     or (left + side < image.shape[1] and moved.box[2] > left + side)
                     or (top + side < image.shape[0] and moved.box[3] > top + side)
                 )
-                known = any(overlap(moved.box, other.box) >= 0.3 for other in found)
+                known = any(overlap(moved.box, other.box) >= _SAME for other in found)
                 if not (cut or known) and _plausible(moved):
                     found.append(moved)
         return found
@@ -296,15 +318,6 @@ def _face(points: Any, shapes: Any, matrix: Any, width: int, height: int) -> Fac
     )
 
 
-def _tiles(height: int, width: int) -> list[tuple[int, int, int]]:
-    side, longest = min(height, width), max(height, width)
-    if longest < 1.2 * side:
-        return []
-    count = min(7, math.ceil(2 * (longest / side - 1)) + 1)
-    starts = [round(i * (longest - side) / (count - 1)) for i in range(count)]
-    return [(start, 0, side) if width > height else (0, start, side) for start in starts]
-
-
 def _plausible(face: Face) -> bool:
     # Second looks also turn up patterns in curtains and wood; those are seldom upright.
     return abs(face.pose[2]) <= _STEEPEST_ROLL
@@ -318,6 +331,11 @@ def _moved(face: Face, x: float, y: float, scale: float, size: tuple[int, ...]) 
         landmarks=landmarks,
         confidence=_confidence(landmarks, face.pose, size),
     )
+
+
+def _scaled(faces: Sequence[Face], scale: float, size: tuple[int, ...]) -> list[Face]:
+    """Faces of a picture in another size of the same picture."""
+    return [face if scale == 1 else _moved(face, 0.0, 0.0, scale, size) for face in faces]
 
 
 def _confidence(

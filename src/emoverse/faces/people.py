@@ -52,6 +52,21 @@ class _Track:
     count: int = 1
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Likeness:
+    """What a person looked like: sums over `count` faces, so that likenesses can be added.
+
+    Attributes:
+        shape: (p, 3) of unit size; one tracker's are turned alike, two trackers' are not.
+        looks: (300,), see `looks`; None where no picture was given.
+        count: faces.
+    """
+
+    shape: NDArray[np.float64]
+    looks: NDArray[np.float64] | None
+    count: int
+
+
 class Tracker:
     """Joins faces to tracks, and tracks to persons."""
 
@@ -66,33 +81,43 @@ class Tracker:
         self._reference: NDArray[np.float64] | None = None
 
     def update(
-        self, faces: Sequence[Face], timestamp: float, image: NDArray[np.uint8] | None = None
+        self,
+        faces: Sequence[Face],
+        timestamp: float,
+        image: NDArray[np.uint8] | None = None,
+        *,
+        seen: Sequence[NDArray[np.float64]] | None = None,
     ) -> list[int]:
         """Take the faces of the next frame.
 
         Args:
             faces: of one frame, in pixels of pictures of one size.
             timestamp: seconds, rising from call to call.
-            image: the frame itself, uint8 (height, width, 3); without it, only places and shapes
-                tell people apart.
+            image: the frame itself, uint8 (height, width, 3); without it and `seen`, only places
+                and shapes tell people apart.
+            seen: what `looks` gives of every face, to spare the picture.
 
         Returns:
             A track number for every face, in its order; see `persons`.
         """
-        seen = [None if image is None else looks(image, face) for face in faces]
+        known: list[NDArray[np.float64] | None] = [None] * len(faces)
+        if seen is not None:
+            known = list(seen)
+        elif image is not None:
+            known = [looks(image, face) for face in faces]
         pairs = sorted(
             (distance, i, j)
             for j, track in enumerate(self._tracks)
             if timestamp - track.last <= self._gap
             for i, face in enumerate(faces)
             if (distance := _distance(face, track.face)) is not None
-            and _alike(seen[i], track.latest, 1.0) >= _OTHER_LOOKS
+            and _alike(known[i], track.latest, 1.0) >= _OTHER_LOOKS
         )
         taken: dict[int, int] = {}
         for _, i, j in pairs:
             if i not in taken and j not in taken.values():
                 taken[i] = j
-        return [self._add(face, seen[i], timestamp, taken.get(i)) for i, face in enumerate(faces)]
+        return [self._add(face, known[i], timestamp, taken.get(i)) for i, face in enumerate(faces)]
 
     def persons(self) -> list[int]:
         """The person of every track; persons are numbered from 0 in order of appearance."""
@@ -114,6 +139,16 @@ class Tracker:
             next(person for person, group in enumerate(groups) if number in group)
             for number in range(len(self._tracks))
         ]
+
+    def likeness(self, tracks: Sequence[int]) -> Likeness:
+        """What the faces of some tracks, all of one person, looked like."""
+        chosen = [self._tracks[number] for number in tracks]
+        seen = [track.looks for track in chosen if track.looks is not None]
+        return Likeness(
+            np.sum([track.shapes for track in chosen], axis=0),
+            np.sum(seen, axis=0) if len(seen) == len(chosen) else None,
+            sum(track.count for track in chosen),
+        )
 
     def _add(
         self,

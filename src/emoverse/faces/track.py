@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,10 @@ from emoverse.faces import peak as peaks
 from emoverse.faces import video
 from emoverse.faces.captions import Caption, describe
 from emoverse.faces.landmarks import Detector, Face, detector
-from emoverse.faces.people import Tracker
+from emoverse.faces.people import Likeness, Tracker, looks
 from emoverse.faces.readers import Reader, reader
 from emoverse.faces.records import AUFrame
-from emoverse.faces.sampling import watch
+from emoverse.faces.sampling import Reading, Sight, watch
 from emoverse.faces.speaker import speaker
 
 MAX_FPS = 10.0
@@ -63,6 +63,7 @@ class FaceTrack:
         caption: Eq 3 at the peak, None when there is no peak.
         portraits: every person's own peak, persons in order; in a crowd those of the weakest
             expressions are left out.
+        likenesses: what every person looked like, persons in order.
         interval: seconds between analysed frames, 0 when every frame was.
         warnings: plain sentences about what went wrong or was left out.
     """
@@ -75,6 +76,7 @@ class FaceTrack:
     peak_landmarks: NDArray[np.float32] | None = None
     caption: Caption | None = None
     portraits: tuple[PersonPeak, ...] = ()
+    likenesses: tuple[Likeness, ...] = ()
     interval: float = 0.0
     warnings: tuple[str, ...] = ()
 
@@ -103,6 +105,7 @@ def analyse_faces(
     threads: int = 0,
     source: str = "mediapipe",
     person: str = "max",
+    info: video.VideoInfo | None = None,
 ) -> FaceTrack:
     """Measure a clip's faces and find the peak frame.
 
@@ -126,6 +129,7 @@ def analyse_faces(
             `blendshapes` gives the raw proxies (`emoverse.faces.action_units`).
         person: whose peak counts: `max`, that of the person with the highest one (Eq 2), or
             `speaker`, that of the one whose mouth moves most.
+        info: what `video.probe` says of the whole clip, to spare asking for every part of it.
 
     Returns:
         The track; without any face its `peak` is None and a warning says so.
@@ -135,17 +139,13 @@ def analyse_faces(
     """
     if max_frames < 1:
         raise EmoVerseError(f"max_frames must be at least 1, not {max_frames}.")
-    if person not in ("max", "speaker"):
-        raise EmoVerseError(f"person must be max or speaker, not {person!r}.")
-    read = lru_cache(maxsize=256)(reader(source))  # a face is read for the sampling and again
-    describe({}, emotion)  # an unknown emotion is told before the work, not after it
-    info = _part(video.probe(clip), start, end)
+    _check(source, person, emotion)  # told before the work, not after it
+    info = _part(info or video.probe(clip), start, end)
     notes: list[str] = []
     rate = max_fps
     if info.duration * max_fps > max_frames:
         rate = max_frames / info.duration
-    interval = 1 / rate if info.duration and rate < info.fps else 0.0
-    stream = video.shots(
+    stream = video.lazy_frames(
         clip,
         max_fps=rate,
         max_side=max_side,
@@ -154,42 +154,103 @@ def analyse_faces(
         end=end,
         threads=threads,
     )
+    own = nullcontext(eyes) if eyes else detector(max_faces=max_faces, model=model)
+    with own as opened:
+        return analyse_frames(
+            stream,
+            info,
+            opened,
+            rate=rate,
+            most=2 * max_frames,
+            sparse=rate < max_fps,
+            emotion=emotion,
+            aus=aus,
+            min_confidence=min_confidence,
+            refine=refine,
+            source=source,
+            person=person,
+            name=str(clip),
+            notes=notes,
+        )
+
+
+def analyse_frames(
+    stream: Iterator[video.LazyFrame],
+    info: video.VideoInfo,
+    eyes: Detector,
+    *,
+    rate: float,
+    name: str,
+    most: int | None = None,
+    sparse: bool = False,
+    emotion: str | None = None,
+    aus: Collection[str] | None = None,
+    min_confidence: float = peaks.MIN_CONFIDENCE,
+    refine: bool = True,
+    source: str = "mediapipe",
+    person: str = "max",
+    notes: list[str] | None = None,
+) -> FaceTrack:
+    """Measure the faces of frames from anywhere, as `analyse_faces` does those of a clip.
+
+    Args:
+        stream: frames in order of time.
+        info: what they are from.
+        eyes: an open detector in image mode.
+        rate: how many frames a second are due.
+        name: what warnings call the source.
+        most: the stream ends after so many due frames, with a warning.
+        sparse: warn that frames are far apart.
+        emotion: as in `analyse_faces`, like all that follow.
+        aus: which AUs are summed.
+        min_confidence: from where on a face can be the peak.
+        refine: also look between frames that are due.
+        source: of the action units.
+        person: whose peak counts.
+        notes: what the stream itself warns of, now or while it is read.
+
+    Raises:
+        EmoVerseError: an argument is out of range, or the stream raises one.
+    """
+    _check(source, person, emotion)
+    notes = [] if notes is None else notes
+    interval = 1 / rate if info.duration and rate < info.fps else 0.0
     candidates = _Candidates(aus, min_confidence)
     tracker = Tracker(interval)
     found: list[AUFrame] = []
     grid: set[int] = set()
-    own = nullcontext(eyes) if eyes else detector(max_faces=max_faces, model=model)
-    with own as opened:
-        strength = partial(_strength, read=read, aus=aus, min_confidence=min_confidence)
-        for frame, faces, due in watch(stream, opened, strength, refine=refine):
-            if due:
-                grid.add(frame.index)
-            image = frame.image() if faces else None
-            tracks = tracker.update(faces, frame.timestamp, image)
-            for face, track in zip(faces, tracks, strict=True):
-                measured = _measured(frame, face, track, read)
-                found.append(measured)
-                if image is not None:
-                    candidates.offer(measured, image, face)
-            if len(grid) >= 2 * max_frames:  # the file's stated duration was far too short
-                notes.append(f"{clip}: only its first {frame.timestamp:.0f} seconds were analysed.")
-                break
-    if rate < max_fps:
+    measure = partial(_measure, read=reader(source), aus=aus, min_confidence=min_confidence)
+    for frame, sight, due in watch(stream, eyes, measure, refine=refine):
+        if due:
+            grid.add(frame.index)
+        seen = [reading.looks for reading in sight.readings]
+        picture = cache(frame.image)  # of several persons at their best, at most once
+        tracks = tracker.update(sight.faces, frame.timestamp, seen=seen)
+        for face, reading, track in zip(sight.faces, sight.readings, tracks, strict=True):
+            measured = AUFrame(
+                frame.index, frame.timestamp, track, face.confidence, reading.intensities, face.box
+            )
+            found.append(measured)
+            candidates.offer(measured, picture, face)
+        if most and len(grid) >= most:  # the file's stated duration was far too short
+            notes.append(f"{name}: only its first {frame.timestamp:.0f} seconds were analysed.")
+            break
+    if sparse:
         notes.append(
-            f"{clip} is long: {len(grid)} frames were analysed, one every {1 / rate:.1f} seconds."
+            f"{name} is long: {len(grid)} frames were analysed, one every {1 / rate:.1f} seconds."
         )
     fleeting = len(grid) >= 10 and 1 / rate <= 1
     # The frames in between show again what the grid showed, so they are no second sighting.
     sightings = [frame for frame in found if frame.frame in grid] if fleeting else found
     persons = _persons(tracker, sightings, fleeting=fleeting)
     if not persons:
-        seen = f"; {len(found)} face-like patterns were seen only once" if found else ""
-        notes.append(f"No face was found in {clip}{seen}.")
+        once = f"; {len(found)} face-like patterns were seen only once" if found else ""
+        notes.append(f"No face was found in {name}{once}.")
         return FaceTrack(info, interval=interval, warnings=tuple(notes))
     best = candidates.best(persons if person == "max" else _speaking(persons, found))
     if not peaks.trusted(best.frame, min_confidence):
         notes.append(
-            f"The faces in {clip} are turned away or cut off; the peak frame is uncertain."
+            f"The faces in {name} are turned away or cut off; the peak frame is uncertain."
         )
     return FaceTrack(
         info=info,
@@ -204,9 +265,20 @@ def analyse_faces(
         peak_landmarks=best.face.landmarks,
         caption=describe(best.frame.intensities, emotion),
         portraits=candidates.portraits(persons),
+        likenesses=tuple(
+            tracker.likeness([track for track, one in persons.items() if one == number])
+            for number in sorted(set(persons.values()))
+        ),
         interval=interval,
         warnings=tuple(notes),
     )
+
+
+def _check(source: str, person: str, emotion: str | None) -> None:
+    if person not in ("max", "speaker"):
+        raise EmoVerseError(f"person must be max or speaker, not {person!r}.")
+    reader(source)
+    describe({}, emotion)
 
 
 def _persons(tracker: Tracker, found: list[AUFrame], *, fleeting: bool) -> dict[int, int]:
@@ -233,16 +305,21 @@ def _part(info: video.VideoInfo, start: float, end: float | None) -> video.Video
     return replace(info, duration=length, frames=max(1, round(length * info.fps)))
 
 
-def _strength(
-    faces: list[Face], read: Reader, aus: Collection[str] | None, min_confidence: float
-) -> float:
-    """Eq 1 of a frame's strongest certain face, 0 without one."""
+def _measure(
+    image: NDArray[np.uint8],
+    faces: list[Face],
+    read: Reader,
+    aus: Collection[str] | None,
+    min_confidence: float,
+) -> Sight:
+    """The faces of a picture, read, and Eq 1 of the strongest certain one."""
+    readings = [Reading(read(face), looks(image, face)) for face in faces]
     sums = (
-        sum(value for code, value in read(face).items() if not aus or code in aus)
-        for face in faces
+        sum(value for code, value in reading.intensities.items() if not aus or code in aus)
+        for face, reading in zip(faces, readings, strict=True)
         if face.confidence >= min_confidence
     )
-    return max(sums, default=0.0)
+    return Sight(faces, max(sums, default=0.0), readings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,11 +337,11 @@ class _Candidates:
     min_confidence: float
     by_track: dict[int, _Candidate] = field(default_factory=dict)
 
-    def offer(self, frame: AUFrame, image: NDArray[np.uint8], face: Face) -> None:
+    def offer(self, frame: AUFrame, picture: Callable[[], NDArray[np.uint8]], face: Face) -> None:
         known = self.by_track.get(frame.person)
         # A tie stays with the earlier frame.
         if known is None or self._key(frame) > self._key(known.frame):
-            self.by_track[frame.person] = _Candidate(frame, image, face)
+            self.by_track[frame.person] = _Candidate(frame, picture(), face)
         if len(self.by_track) > _CANDIDATES:
             weakest = min(self.by_track, key=lambda track: self._key(self.by_track[track].frame))
             del self.by_track[weakest]
@@ -292,14 +369,3 @@ class _Candidates:
 
     def _key(self, frame: AUFrame) -> tuple[bool, float]:
         return peaks.trusted(frame, self.min_confidence), peaks.score(frame, self.aus)
-
-
-def _measured(frame: video.Shot, face: Face, track: int, read: Reader) -> AUFrame:
-    return AUFrame(
-        frame=frame.index,
-        timestamp=frame.timestamp,
-        person=track,
-        confidence=face.confidence,
-        intensities=read(face),
-        box=face.box,
-    )

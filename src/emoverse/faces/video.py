@@ -55,14 +55,14 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shot:
+class LazyFrame:
     """A decoded frame that becomes a picture only when one is asked for.
 
     Attributes:
         index, timestamp: as in `Frame`.
         due: whether it lies on the sampling grid; the others are passed over or looked at when
             something happens between two that are.
-        size: bytes that are held as long as the shot is.
+        size: bytes that are held as long as it is.
         image: makes the picture, uint8 (height, width, 3) RGB as in `Frame`.
     """
 
@@ -136,19 +136,23 @@ def frames(
     max_fps: float | None = None,
     max_side: int | None = None,
     warnings: list[str] | None = None,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> Iterator[Frame]:
-    """Stream a clip's sampled frames in order: the pictures of the `shots` that are due.
+    """Stream a clip's sampled frames in order: the pictures of the `lazy_frames` that are due.
 
-    Args and errors are those of `shots`.
+    Args and errors are those of `lazy_frames`.
 
     Returns:
         An iterator of frames; it decodes as it goes and may be abandoned at any time.
     """
-    found = shots(path, max_fps=max_fps, max_side=max_side, warnings=warnings)
-    return (Frame(shot.index, shot.timestamp, shot.image()) for shot in found if shot.due)
+    found = lazy_frames(
+        path, max_fps=max_fps, max_side=max_side, warnings=warnings, start=start, end=end
+    )
+    return (Frame(one.index, one.timestamp, one.image()) for one in found if one.due)
 
 
-def shots(
+def lazy_frames(
     path: Path | str,
     *,
     max_fps: float | None = None,
@@ -157,7 +161,7 @@ def shots(
     start: float = 0.0,
     end: float | None = None,
     threads: int = 0,
-) -> Iterator[Shot]:
+) -> Iterator[LazyFrame]:
     """Stream a clip's frames in order, each turned into a picture only on demand.
 
     Args:
@@ -172,7 +176,7 @@ def shots(
         threads: decoding threads; 0 takes as many as FFmpeg likes.
 
     Returns:
-        An iterator of shots; it decodes as it goes and may be abandoned at any time.
+        An iterator of frames; it decodes as it goes and may be abandoned at any time.
 
     Raises:
         EmoVerseError: at once as in `probe` or for an argument out of range; while iterating
@@ -187,7 +191,7 @@ def shots(
         raise EmoVerseError(f"{path}: there is nothing between {start} and {end} seconds.")
     notes = [] if warnings is None else warnings
     if stills.size_of(path) is not None:
-        return iter([Shot(0, 0.0, True, 0, lambda: stills.read(path, max_side, notes))])
+        return iter([LazyFrame(0, 0.0, True, 0, lambda: stills.read(path, max_side, notes))])
     container, stream = open_clip(path)
     if threads:
         stream.thread_count = threads
@@ -229,7 +233,7 @@ def _stream(
     max_side: int | None,
     notes: list[str],
     part: _Part,
-) -> Iterator[Shot]:
+) -> Iterator[LazyFrame]:
     tally = Tally()
     duration = part.of(stated_duration(container, stream))
     last = -1.0
@@ -246,7 +250,7 @@ def _stream(
             turned = turned or upright.turn(image)
             picture = partial(upright.array, image, turned, stream.sample_aspect_ratio, max_side)
             held = sum(plane.buffer_size for plane in image.planes)
-            yield Shot(index, time, due, held, picture)
+            yield LazyFrame(index, time, due, held, picture)
     if last < 0:
         raise _undecodable(path, part)
     if tally.damaged:

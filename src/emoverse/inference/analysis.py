@@ -107,3 +107,9 @@ class Analysis:
         if value["peak"]:
             value["peak"].pop("jpeg")
         return value
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a small card."""
+        from emoverse.inference.card import card  # made of analyses itself
+
+        return card(self)

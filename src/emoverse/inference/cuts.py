@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -24,11 +24,12 @@ _NEIGHBOURS = 2
 _SHORTEST = 0.5
 
 
-def cuts(path: Path | str) -> Iterator[float]:
+def cuts(path: Path | str, told: Callable[[float], None] | None = None) -> Iterator[float]:
     """Stream the times of hard cuts, in bounded memory.
 
     Args:
         path: a video.
+        told: is called with the seconds of every frame that is looked at.
 
     Returns:
         An iterator of seconds, rising; to within 1/8 s.
@@ -39,7 +40,7 @@ def cuts(path: Path | str) -> Iterator[float]:
     window: deque[tuple[float, float]] = deque(maxlen=2 * _NEIGHBOURS + 1)
     last = 0.0
     # The quiet end lets the last changes be judged like the others.
-    for time, change in chain(_changes(path), [(float("inf"), 0.0)] * _NEIGHBOURS):
+    for time, change in chain(_changes(path, told), [(float("inf"), 0.0)] * _NEIGHBOURS):
         window.append((time, change))
         found = _judged(window)
         if found is not None and found - last >= _SHORTEST:
@@ -58,10 +59,14 @@ def _judged(window: deque[tuple[float, float]]) -> float | None:
     return time if change >= _LEAST and change >= _RATIO * max(around, 0.01) else None
 
 
-def _changes(path: Path | str) -> Iterator[tuple[float, float]]:
+def _changes(
+    path: Path | str, told: Callable[[float], None] | None
+) -> Iterator[tuple[float, float]]:
     """For each sampled frame but the first, its mean difference from the frame before, 0..1."""
     before: NDArray[np.int16] | None = None
     for frame in video.frames(path, max_fps=_FPS, max_side=_SIDE):
+        if told:
+            told(frame.timestamp)
         seen = frame.image.astype(np.int16)
         if before is not None and before.shape == seen.shape:
             yield frame.timestamp, float(np.abs(seen - before).mean()) / 255

@@ -100,7 +100,13 @@ def check_tasks(tasks: Sequence[str]) -> None:
 
 
 def clip_interview(
-    watched: Watched, text: str | None, tasks: Sequence[str], model: str
+    watched: Watched,
+    text: str | None,
+    tasks: Sequence[str],
+    model: str,
+    *,
+    speaker: str | None = None,
+    context: Sequence[tuple[str, str]] = (),
 ) -> Interview:
     """Ask `tasks` about one clip.
 
@@ -109,6 +115,9 @@ def clip_interview(
         text: what is said in it; None when unknown.
         tasks: among `CLIP_TASKS`.
         model: name of the model that answers, for the analysis.
+        speaker: who speaks; used with `context` only.
+        context: earlier (speaker, text) turns of the conversation, oldest first; the emotion is
+            asked for with them, as in training.
 
     Raises:
         EmoVerseError: a task cannot be asked, or there is neither a face nor a text to read.
@@ -132,7 +141,7 @@ def clip_interview(
         if not batch:
             continue
         caption = answers["fer"].text if "fer" in answers else None
-        queries = [_clip_query(task, text, caption) for task in batch]
+        queries = [_clip_query(task, text, caption, speaker, context) for task in batch]
         found = yield [
             # Reasons were learnt from words and captions; the picture is in the caption.
             Question(Record(query, "", task, id=task), None if task == "eri" else watched)
@@ -165,6 +174,7 @@ def dialogue_interview(
     watch: Callable[[str], Watched],
     model: str,
     name: str | None = None,
+    asked: int = 0,
 ) -> Interview:
     """Ask for the emotions of a conversation that are not given, then who caused which.
 
@@ -173,6 +183,7 @@ def dialogue_interview(
         watch: measures a turn's `clip`.
         model: name of the model that answers, for the analysis.
         name: what the conversation is called, None when it has no file.
+        asked: place, from 0 on, of the first turn whose causes are asked for.
 
     Raises:
         EmoVerseError: a clip cannot be read.
@@ -201,7 +212,7 @@ def dialogue_interview(
     labelled = time.perf_counter()
     records = [
         Record(ecpe.query(known, turn.index), "", "ecpe", id=str(turn.index))
-        for turn in known
+        for turn in known[asked:]
         if turn.emotion != "neutral"
     ]
     answers = (yield [Question(record) for record in records]) if records else []
@@ -268,11 +279,17 @@ def load_turns(
     return given, root, None if name is None else str(name)
 
 
-def _clip_query(task: str, text: str | None, caption: str | None) -> str:
+def _clip_query(
+    task: str,
+    text: str | None,
+    caption: str | None,
+    speaker: str | None,
+    context: Sequence[tuple[str, str]],
+) -> str:
     if task == "msa":
         return msa.query(text)
     if task == "er":
-        return er.query(text)
+        return er.query(text, speaker=speaker, context=context)
     return fer.query() if task == "fer" else eri.query(text, caption)
 
 

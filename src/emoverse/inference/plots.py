@@ -35,8 +35,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """The AU activity of every person over time, with both axes."""
+    """The AU activity of every person over time, with both axes.
 
+    Attributes:
+        start, end: of the axis of time, in seconds.
+    """
+
+    start: float
+    end: float
     series: tuple[Series, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
@@ -68,6 +74,8 @@ def activity_plot(analysis: Analysis) -> Plot | None:
         )
     peak = analysis.peak
     return Plot(
+        start=start,
+        end=end,
         series=tuple(series),
         x_ticks=tuple(
             Tick(clock(value), _share(value, start, end))

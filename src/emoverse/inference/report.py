@@ -18,6 +18,7 @@ from rich.text import Text
 from emoverse.errors import EmoVerseError
 from emoverse.files import write_text
 from emoverse.inference.analysis import Analysis, Answer, Peak
+from emoverse.inference.cause_graph import cause_graph
 from emoverse.inference.plots import activity_plot, clock, sparkline
 from emoverse.tasks.action_units import BY_CODE
 from emoverse.tasks.labels import EMOTIONS, SENTIMENTS
@@ -65,11 +66,20 @@ def write_html(analyses: Sequence[Analysis], path: Path | str) -> Path:
     Raises:
         EmoVerseError: there is nothing to show.
     """
+    return write_text(path, html(analyses))
+
+
+def html(analyses: Sequence[Analysis]) -> str:
+    """The page that `write_html` writes.
+
+    Raises:
+        EmoVerseError: there is nothing to show.
+    """
     if not analyses:
         raise EmoVerseError("There is no analysis to write a page about; name a clip.")
     template = environment().get_template("analysis.html.j2")
-    views = [_view(analysis, number) for number, analysis in enumerate(analyses, 1)]
-    return write_text(path, template.render(views=views, footnote=FOOTNOTE))
+    views = [view(analysis, f"a{number}") for number, analysis in enumerate(analyses, 1)]
+    return template.render(views=views, footnote=FOOTNOTE)
 
 
 def print_analysis(console: Console, analysis: Analysis) -> None:
@@ -132,10 +142,17 @@ def _turn_table(analysis: Analysis) -> Table:
 # --- page -------------------------------------------------------------------------------------
 
 
-def _view(analysis: Analysis, number: int) -> dict[str, Any]:
+def view(analysis: Analysis, name: str) -> dict[str, Any]:
+    """What the pieces of a page (`templates/pieces.html.j2`) show of an analysis.
+
+    Args:
+        analysis: a clip or a conversation, finished or not.
+        name: what the ids within the page begin with.
+    """
     answers = {task: _answer_view(answer) for task, answer in _ordered(analysis.answers)}
+    steps = {step: value for step, value in analysis.seconds.items() if step != "total"}
     return {
-        "id": f"a{number}",
+        "id": name,
         "name": _name(analysis),
         "facts": _facts(analysis),
         "analysis": analysis,
@@ -147,7 +164,9 @@ def _view(analysis: Analysis, number: int) -> dict[str, Any]:
         "plot": activity_plot(analysis),
         "bars": _bars(analysis),
         "conversation": _conversation(analysis),
-        "timings": [(step.replace("_", " "), value) for step, value in analysis.seconds.items()],
+        "graph": cause_graph(analysis.turns, analysis.pairs),
+        "timings": [(step.replace("_", " "), value) for step, value in steps.items()],
+        "seconds": analysis.seconds.get("total", sum(steps.values())),
     }
 
 

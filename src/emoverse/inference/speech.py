@@ -133,6 +133,6 @@ def _faster_whisper(part: str = "") -> Any:
         return importlib.import_module(f"faster_whisper.{part}" if part else "faster_whisper")
     except ImportError:
         raise EmoVerseError(
-            "Finding speech needs faster-whisper; install it with `pip install emoverse[asr]`, or "
-            "give what is said with --transcript."
+            "Finding speech needs faster-whisper; install it with `pip install emoverse[asr]`, "
+            "give what is said with --transcript, or read faces alone with --speech none."
         ) from None

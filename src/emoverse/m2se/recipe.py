@@ -94,6 +94,12 @@ class Recipe:
             sharing; `padded` gives each sample to the model's own forward pass, for models whose
             attention takes no mask from outside.
         frames: pictures taken from a clip, evenly spaced; the compact model takes the peak frame.
+        videos: `frames` shows them as numbered pictures; `native` gives them to the model's
+            processor as one video.
+        attention: `sdpa` (PyTorch's fused kernels), `flex` (FlexAttention, which skips what a row's
+            samples do not see of each other; GPUs only), `grouped` (our own for CPUs), or `auto`.
+        compile: the layers of the language model are compiled (torch.compile).
+        quantize: `nf4` (QLoRA) or `int8` for the frozen weights of the language model.
         visual_cache_gb: bound of the visual tokens kept on disk; 0 runs the visual encoder anew.
         valid_samples: most valid records a task is scored on after each epoch.
         trackers: where curves go beside `log.jsonl`: tensorboard, wandb, trackio.
@@ -115,6 +121,10 @@ class Recipe:
     max_length: int = 2048
     rows: str = "merged"
     frames: int = 8
+    videos: str = "frames"
+    attention: str = "auto"
+    compile: bool = False
+    quantize: str | None = None
     visual_cache_gb: float = 20.0
     valid_samples: int = 200
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -125,6 +135,9 @@ CHOICES = {
     "projector": ("own", "linear", "mlp"),
     "rows": ("merged", "packed", "padded"),
     "schedule": ("cosine", "linear", "constant"),
+    "videos": ("frames", "native"),
+    "attention": ("auto", "sdpa", "flex", "grouped"),
+    "quantize": ("nf4", "int8"),
     "trackers": ("tensorboard", "wandb", "trackio"),
 }
 
@@ -203,7 +216,8 @@ def _check(recipe: Recipe, place: str) -> None:
                 f"{place}: stage {stage.name!r} trains {min(strange)!r}, which is not among "
                 "lora.targets; add it there."
             )
-    given = [("projector", recipe.projector), ("rows", recipe.rows)]
+    given = [(key, getattr(recipe, key)) for key in ("projector", "rows", "videos", "attention")]
+    given += [("quantize", recipe.quantize)] if recipe.quantize else []
     given += [("schedule", stage.schedule) for stage in recipe.stages]
     given += [("trackers", tracker) for tracker in recipe.trackers]
     for key, value in given:

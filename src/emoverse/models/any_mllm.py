@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils import logging as chatter
 
 from emoverse.errors import EmoVerseError
+from emoverse.models import attention, quantized
 from emoverse.models.emoverse import LinearProjector
 from emoverse.models.internvl2.processor import open_processor
 from emoverse.models.prefix_tree import PrefixTree, side_by_side
@@ -71,6 +72,12 @@ class Mllm:
                 return str(name)
         raise EmoVerseError(f"{self.name}: its language model was not found; use another model.")
 
+    @property
+    def attention(self) -> str:
+        """How the language model attends, by transformers' name."""
+        name: str = getattr(self.network.model, self.language_name).config._attn_implementation
+        return name
+
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
         """Kept visual tokens to (m, columns) rows that negative ids point into."""
         if not self.before_projector:
@@ -109,11 +116,12 @@ class Mllm:
                         rows[:, width:].chunk(rows.shape[1] // width - 1, dim=1)
                     ),
                 }
-        hidden = torch.zeros(visible.shape, dtype=embeddings.dtype)
-        hidden.masked_fill_(~torch.from_numpy(visible), torch.finfo(embeddings.dtype).min)
-        output = getattr(self.network.model, self.language_name)(
+        language = getattr(self.network.model, self.language_name)
+        output = language(
             inputs_embeds=embeddings,
-            attention_mask=hidden[:, None].to(device),
+            attention_mask=attention.tree_mask(
+                trees, visible, self.attention, embeddings.dtype, device
+            ),
             position_ids=torch.from_numpy(positions).to(device),
             use_cache=False,
             **deep,
@@ -128,6 +136,8 @@ def load(
     dtype: torch.dtype = torch.bfloat16,
     projector: str = "own",
     before_projector: bool = False,
+    quantize: str | None = None,
+    device: torch.device | None = None,
 ) -> Mllm:
     """Load a model and its processor from a folder or the hub.
 
@@ -137,16 +147,21 @@ def load(
         projector: `own`; `linear`, a new one after the paper's Eq 4; `mlp`, its own, which must
             have more than one linear layer.
         before_projector: see `Mllm`.
+        quantize: `nf4` or `int8` for the language model's weights; see `quantized`.
+        device: where quantized weights go; the CPU when None.
 
     Raises:
-        EmoVerseError: it is no image-text-to-text model with a processor, or lacks such a
-            projector.
+        EmoVerseError: it is no image-text-to-text model with a processor, lacks such a projector,
+            or bitsandbytes is wanted and missing.
     """
     chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         processor = open_processor(source)
+        smaller: dict[str, Any] = {}
+        if quantize:
+            smaller = quantized.loading(source, quantize, dtype, device or torch.device("cpu"))
         network = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **smaller
         )
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -154,7 +169,10 @@ def load(
             f"{source}: not an image-text-to-text model that transformers can load ({reason}); "
             "say `compact`, or give such a model's folder or hub id."
         ) from None
-    return prepare(source, network, processor, projector, before_projector)
+    model = prepare(source, network, processor, projector, before_projector)
+    if quantize:
+        quantized.settle(network, getattr(network.model, model.language_name), quantize)
+    return model
 
 
 def prepare(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from transformers import (
@@ -105,12 +106,31 @@ def load_vit(model: EmoVerse, path: Path) -> None:
     """Put trained ViT weights (bfloat16 on disk, float32 in use) into `model`.
 
     Raises:
-        EmoVerseError: the file is missing.
+        EmoVerseError: the file is missing, unreadable, or of a ViT of another shape.
     """
     prefix = "vit."
-    tensors = load_file(_existing(path))
+    try:
+        tensors = load_file(_existing(path))
+    except SafetensorError as error:
+        raise EmoVerseError(
+            f"{path}: not a readable safetensors file ({error}); train or fetch it again."
+        ) from None
     vit = {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
-    model.network.model.vision_tower.load_state_dict(vit)
+    tower = model.network.model.vision_tower
+    wanted = {name: tuple(tensor.shape) for name, tensor in tower.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in vit.items()}
+    if wanted != given:
+        name = min(n for n in wanted | given if wanted.get(n) != given.get(n))
+        raise EmoVerseError(
+            f"{path}: holds a face ViT of another shape ({name} is {_shape(given.get(name))}, this "
+            f"version of EmoVerse needs {_shape(wanted.get(name))}); train the ViT again with this "
+            "version, or use the version that wrote the folder."
+        )
+    tower.load_state_dict(vit)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
 
 
 def save(model: EmoVerse, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from transformers.video_utils import VideoMetadata
 
 from emoverse.errors import EmoVerseError
 from emoverse.models.any_mllm import Mllm, projector_of
@@ -18,22 +20,46 @@ from emoverse.models.prompt import dictated
 from emoverse.tasks import SYSTEM_PROMPT
 
 _TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+_CLOCK = 1000  # ticks a second in which a clip's frame times are told to a processor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Frames of a clip, for processors that take videos.
+
+    Attributes:
+        frames: in order, all of one size.
+        times: seconds from the clip's start, one a frame.
+        duration: seconds, of the whole clip.
+    """
+
+    frames: tuple[Image.Image, ...]
+    times: tuple[float, ...]
+    duration: float
+
+
+Sight = Image.Image | Clip
+"""What a record shows: a picture, or a clip that the processor takes as a video."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """What the processor makes of a record's pictures.
+    """What the processor makes of a record's pictures and clips.
 
     Attributes:
-        texts: per picture, what the processor writes in place of its placeholder.
-        inputs: the arguments of the model's `get_image_features`.
+        texts: per picture, then per clip, what the processor writes in place of its placeholder.
+        inputs: the arguments of the model's `get_image_features` and `get_video_features`.
+        clips: how many of `texts` are those of clips.
     """
 
     texts: tuple[str, ...]
     inputs: dict[str, torch.Tensor]
+    clips: int = 0
 
 
-def chat(model: Mllm, query: str, pictures: int, answer: str | None = None) -> str:
+def chat(
+    model: Mllm, query: str, pictures: int, answer: str | None = None, *, clips: int = 0
+) -> str:
     """The chat as the model's template writes it, placeholders not yet filled.
 
     Args:
@@ -41,6 +67,7 @@ def chat(model: Mllm, query: str, pictures: int, answer: str | None = None) -> s
         query: the user's turn.
         pictures: how many pictures stand in front of it; several are the frames of one clip.
         answer: the assistant's turn; without it the text ends where the answer begins.
+        clips: how many videos stand after the pictures.
 
     Raises:
         EmoVerseError: the template cannot write such a chat.
@@ -50,6 +77,7 @@ def chat(model: Mllm, query: str, pictures: int, answer: str | None = None) -> s
         if pictures > 1:
             shown.append({"type": "text", "text": f"Frame{number}: "})
         shown.append({"type": "image"})
+    shown += [{"type": "video"}] * clips
     turns: list[dict[str, Any]] = [
         {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPT}]},
         {"role": "user", "content": [*shown, {"type": "text", "text": query}]},
@@ -63,56 +91,93 @@ def chat(model: Mllm, query: str, pictures: int, answer: str | None = None) -> s
             f"{model.name}: its chat template cannot write a system, a user and an assistant turn "
             f"({' '.join(str(error).split())[:200]}); use another model."
         ) from None
-    if text.count(model.processor.image_token) != pictures:
-        raise EmoVerseError(
-            f"{model.name}: the query {query[:60]!r} holds the model's picture mark "
-            f"{model.processor.image_token!r}, or its template leaves pictures out; mend the query."
-        )
+    wanted = {model.processor.image_token: pictures, _video_token(model): clips}
+    for mark, count in wanted.items():
+        if mark and text.count(mark) != count:
+            raise EmoVerseError(
+                f"{model.name}: the query {query[:60]!r} holds the model's picture mark {mark!r}, "
+                "or its template leaves pictures or clips out; mend the query, or set "
+                "videos: frames."
+            )
     return text.rstrip() if answer is not None else text
 
 
-def show(model: Mllm, pictures: Sequence[Image.Image]) -> Shown:
-    """Let the processor prepare the pictures of one record together, as it would in a chat."""
+def check_clips(model: Mllm) -> None:
+    """Make sure that the processor takes videos.
+
+    Raises:
+        EmoVerseError: it does not.
+    """
+    if getattr(model.processor, "video_processor", None) is None or not _video_token(model):
+        raise EmoVerseError(
+            f"{model.name}: its processor takes no videos here (most need torchvision: pip install "
+            "'emoverse[video]'); install it, or set videos: frames to show clips as pictures."
+        )
+
+
+def mark_ids(model: Mllm) -> frozenset[int]:
+    """Ids of the tokens in whose place the features of pictures and clips stand."""
+    found = {model.processor.image_token_id}
+    if mark := _video_token(model):
+        found.add(model.tokenizer.convert_tokens_to_ids(mark))
+    return frozenset(found - {None, model.tokenizer.unk_token_id})
+
+
+def show(model: Mllm, sights: Sequence[Sight]) -> Shown:
+    """Let the processor prepare what a record shows together, as it would in a chat."""
+    clips = sum(isinstance(sight, Clip) for sight in sights)
+    marks = [model.processor.image_token] * (len(sights) - clips) + [_video_token(model)] * clips
     made = model.processor(
-        images=[list(pictures)],
-        text=["".join([model.processor.image_token] * len(pictures))],
+        **_media([sights]),
+        text=["".join(marks)],
         return_tensors="pt",
         return_text_replacement_offsets=True,
     )
     texts = tuple(part["replacement"] for part in made["text_replacement_offsets"][0])
     left_out = (*_TEXT_INPUTS, "text_replacement_offsets")
     inputs = {key: value for key, value in made.items() if key not in left_out}
-    return Shown(texts, inputs)
+    return Shown(texts, inputs, clips)
+
+
+def feature_count(model: Mllm, shown: Shown) -> int:
+    """How many placeholder tokens, and so rows of features, pictures and clips take."""
+    marks = {model.processor.image_token, _video_token(model)} - {""}
+    return sum(text.count(mark) for text in shown.texts for mark in marks)
 
 
 def look(model: Mllm, shown: Shown) -> torch.Tensor:
-    """Run the visual encoder over a record's pictures.
+    """Run the visual encoder over what a record shows.
 
     Returns:
         (m, columns) rows, one per placeholder token; before the projector, (tiles, tokens, width).
 
     Raises:
         EmoVerseError: with `before_projector`, when more than the projector stands between its
-            input and the features, so that what was kept could not be projected later.
+            input and the features, so that what was kept could not be projected later; or when
+            the processor made of pictures and clips together something it has no places for.
     """
-    device = model.network.get_input_embeddings().weight.device
-    inputs = {key: value.to(device) for key, value in shown.inputs.items()}
     entered: list[torch.Tensor] = []
     if model.before_projector:
         hook = projector_of(model).register_forward_pre_hook(
             lambda _, given: entered.append(given[0])
         )
     try:
-        output = model.network.model.get_image_features(**inputs, return_dict=True)
+        outputs = _features(model, shown)
     finally:
         if model.before_projector:
             hook.remove()
-    rows = _rows(output.pooler_output)
-    deep = getattr(output, "deepstack_features", None) or ()
+    rows = torch.cat([_rows(output.pooler_output) for output in outputs])
+    if len(rows) != feature_count(model, shown):
+        raise EmoVerseError(
+            f"{model.name}: its processor cannot take a record's pictures and clips together; set "
+            "videos: frames."
+        )
+    deep = [getattr(output, "deepstack_features", None) or () for output in outputs]
+    layers = [torch.cat([_rows(part) for part in parts]) for parts in zip(*deep, strict=True)]
     if not model.before_projector:
-        return torch.cat([rows, *(_rows(part).to(rows) for part in deep)], dim=1)
+        return torch.cat([rows, *(layer.to(rows) for layer in layers)], dim=1)
     kept = torch.cat(entered)
-    again = model.project(kept) if kept.ndim == 3 and not deep else None
+    again = model.project(kept) if kept.ndim == 3 and not layers else None
     if again is None or again.shape != rows.shape or not torch.allclose(again, rows, atol=1e-3):
         raise EmoVerseError(
             f"{model.name}: this family does more than project between visual encoder and language "
@@ -131,9 +196,10 @@ def encode(
         Token ids (placeholders as the model's own id), the indices of the answer tokens that
         carry loss, and (axes, len) positions for models that have their own.
     """
-    texts = shown.texts if shown else ()
-    prompt = _ids(model, _filled(model, chat(model, query, len(texts)), texts))
-    ids = _ids(model, _filled(model, chat(model, query, len(texts), answer), texts))
+    texts, clips = (shown.texts, shown.clips) if shown else ((), 0)
+    pictures = len(texts) - clips
+    prompt = _ids(model, _filled(model, chat(model, query, pictures, clips=clips), texts))
+    ids = _ids(model, _filled(model, chat(model, query, pictures, answer, clips=clips), texts))
     start = next(
         (n for n, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b), len(prompt)
     )
@@ -149,22 +215,26 @@ def encode(
 
 def own_losses(
     model: Mllm,
-    items: Sequence[tuple[str, str, Sequence[Image.Image]]],
+    items: Sequence[tuple[str, str, Sequence[Sight]]],
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Losses by the processor's and the model's own path: the measure of everything here.
 
     Args:
         model: the model.
-        items: (query, answer, pictures) of records that all have pictures, or all none.
+        items: (query, answer, what is shown) of records that all show pictures, or all none, and
+            clips with the same numbers of frames.
 
     Returns:
         Per item, for every token after the first: its cross-entropy, (len - 1,) float32, and
         whether it was the likeliest, (len - 1,) bool.
     """
-    texts = [chat(model, query, len(shown), answer) for query, answer, shown in items]
+    texts = []
+    for query, answer, shown in items:
+        clips = sum(isinstance(sight, Clip) for sight in shown)
+        texts.append(chat(model, query, len(shown) - clips, answer, clips=clips))
     batch = model.processor(
         text=texts,
-        images=[list(shown) for _, _, shown in items] if items[0][2] else None,
+        **_media([shown for _, _, shown in items]),
         return_tensors="pt",
         padding=True,
         padding_side="right",
@@ -180,13 +250,64 @@ def own_losses(
     return losses
 
 
+def _media(shown: Sequence[Sequence[Sight]]) -> dict[str, Any]:
+    """A processor's arguments for what each of several records shows."""
+    pictures = [[sight for sight in sights if not isinstance(sight, Clip)] for sights in shown]
+    clips = [sight for sights in shown for sight in sights if isinstance(sight, Clip)]
+    given: dict[str, Any] = {"images": pictures if any(pictures) else None}
+    if clips:
+        given |= {
+            "videos": [np.stack([np.asarray(frame) for frame in clip.frames]) for clip in clips],
+            "video_metadata": [_metadata(clip) for clip in clips],
+            "do_sample_frames": False,
+        }
+    return given
+
+
+def _metadata(clip: Clip) -> VideoMetadata:
+    """The frames' times, as frame numbers of a clock that ticks faster than any video."""
+    width, height = clip.frames[0].size
+    return VideoMetadata(
+        total_num_frames=max(round(clip.duration * _CLOCK), len(clip.frames)),
+        fps=float(_CLOCK),
+        width=width,
+        height=height,
+        duration=clip.duration,
+        frames_indices=[round(time * _CLOCK) for time in clip.times],
+    )
+
+
+def _features(model: Mllm, shown: Shown) -> list[Any]:
+    """The encoder's outputs for pictures, then for clips that have a function of their own."""
+    device = model.network.get_input_embeddings().weight.device
+    inputs = {key: value.to(device) for key, value in shown.inputs.items()}
+    outputs = []
+    for_clips = getattr(model.network.model, "get_video_features", None)
+    of_clips: dict[str, torch.Tensor] = {}
+    if for_clips is not None and "pixel_values_videos" in inputs:
+        known = inspect.signature(for_clips).parameters
+        of_clips = {key: value for key, value in inputs.items() if key in known}
+        inputs = {k: v for k, v in inputs.items() if "video" not in k and k != "second_per_grid_ts"}
+    if "pixel_values" in inputs:
+        outputs.append(model.network.model.get_image_features(**inputs, return_dict=True))
+    if for_clips is not None and of_clips:
+        outputs.append(for_clips(**of_clips, return_dict=True))
+    return outputs
+
+
 def _rows(features: Any) -> torch.Tensor:
     parts = [features] if isinstance(features, torch.Tensor) else list(features)
     return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
 
 
+def _video_token(model: Mllm) -> str:
+    """The mark that a video stands at in a chat; "" for processors without one."""
+    return str(getattr(model.processor, "video_token", None) or "")
+
+
 def _filled(model: Mllm, text: str, texts: Sequence[str]) -> str:
-    pieces = text.split(model.processor.image_token)
+    marks = [mark for mark in (model.processor.image_token, _video_token(model)) if mark]
+    pieces = re.split("|".join(map(re.escape, marks)), text)
     return pieces[0] + "".join(a + b for a, b in zip(texts, pieces[1:], strict=True))
 
 

@@ -1,7 +1,6 @@
 """The web application: `create_app` makes it, `emoverse.serving.server` runs it.
 
-A page can be mounted on it (`gradio.mount_gradio_app(app, ...)`); `app.state.service` holds what a
-page needs: the backend, the sandbox and the settings. The guard covers whatever is mounted.
+`app.state.service` holds the server's parts. The guard covers the page as well.
 """
 
 from __future__ import annotations
@@ -24,11 +23,13 @@ from emoverse.serving.jobs import Store
 from emoverse.serving.logs import log
 from emoverse.serving.media import private_folder
 from emoverse.serving.metrics import Metrics
+from emoverse.serving.page_clips import Clips
+from emoverse.serving.places import Places
 from emoverse.serving.problems import Refused
 from emoverse.serving.runner import Runner
 from emoverse.serving.sandbox import Sandbox
 from emoverse.serving.schemas import Problem
-from emoverse.serving.settings import Settings, checked
+from emoverse.serving.settings import Settings, checked, shown_model
 
 Result = TypeVar("Result")
 # What the guard or the framework may answer anywhere.
@@ -42,18 +43,23 @@ class Service:
     """A server's parts.
 
     Attributes:
+        models: what the page can ask, by the names it shows; the first is `backend`.
         scratch: where media of requests lie while they are read.
+        clips: the page's.
         loop: what everything runs in.
         stopping: no new work is begun.
     """
 
     settings: Settings
     metrics: Metrics
+    places: Places
     backend: Backend
+    models: dict[str, Backend]
     sandbox: Sandbox
     store: Store
     runner: Runner
     scratch: Path
+    clips: Clips
     loop: asyncio.AbstractEventLoop
     stopping: bool = False
 
@@ -98,11 +104,12 @@ def create_app(
     """
     settings = checked(settings or Settings())
     metrics = Metrics()
+    places = Places(settings.limits.pending, metrics)
     remote = Remote(settings) if settings.backend == "openai" else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = await _started(settings, metrics, remote, load)
+        service = await _started(settings, metrics, places, remote, load)
         app.state.service = service
         log("ready", backend=settings.backend, model=service.backend.name)
         try:
@@ -110,7 +117,8 @@ def create_app(
         finally:
             service.stop_soon()
             await service.runner.stop()
-            await service.backend.stop()
+            for backend in service.models.values():
+                await backend.stop()
             await service.sandbox.close()
             service.store.close()
             log("stopped")
@@ -127,20 +135,32 @@ def create_app(
     )
     problems.install(app)
     app.include_router(routes.router)
-    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    if settings.page:
+        from emoverse.serving import page  # gradio takes its time, and the API does without it
+
+        page.install(app, settings)
+    app.add_middleware(Guard, settings=settings, metrics=metrics, places=places)
     return app
 
 
 async def _started(
-    settings: Settings, metrics: Metrics, remote: Remote | None, load: Callable[[str], Engine]
+    settings: Settings,
+    metrics: Metrics,
+    places: Places,
+    remote: Remote | None,
+    load: Callable[[str], Engine],
 ) -> Service:
-    backend: Backend | None = remote
-    if backend is None:
-        backend = Local(await asyncio.to_thread(load, settings.model), settings, metrics)
+    async def local(model: str) -> Backend:
+        return Local(await asyncio.to_thread(load, model), settings, metrics)
+
+    backend: Backend = remote or await local(settings.model)
+    models = {shown_model(settings.backend_model or settings.model): backend}
+    models |= {shown_model(model): await local(model) for model in settings.others}
     sandbox = Sandbox(settings.decoders, backend.frames, settings.limits, metrics)
     await sandbox.start()
     await sandbox.warm()
-    await backend.start()
+    for each in models.values():
+        await each.start()
     store = Store(settings.folder)
     runner = Runner(store, backend, sandbox, settings, metrics)
     scratch = private_folder(settings.folder / "scratch")
@@ -148,7 +168,19 @@ async def _started(
         left.unlink(missing_ok=True)
     runner.start()
     loop = asyncio.get_running_loop()
-    return Service(settings, metrics, backend, sandbox, store, runner, scratch, loop)
+    return Service(
+        settings=settings,
+        metrics=metrics,
+        places=places,
+        backend=backend,
+        models=models,
+        sandbox=sandbox,
+        store=store,
+        runner=runner,
+        scratch=scratch,
+        clips=Clips(settings),
+        loop=loop,
+    )
 
 
 async def _gone(request: Request) -> None:

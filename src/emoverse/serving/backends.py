@@ -71,8 +71,10 @@ class Backend(Protocol):
     async def stop(self) -> None:
         """Finish what is under way."""
 
-    async def conduct(self, interview: Interview) -> Analysis:
-        """Have an interview answered."""
+    async def conduct(
+        self, interview: Interview, told: Callable[[str], None] | None = None
+    ) -> Analysis:
+        """Have an interview answered, telling free text so far where it comes word by word."""
         ...
 
     def check(self, query: str) -> None:
@@ -111,13 +113,15 @@ class Local:
         """Finish what is under way."""
         await asyncio.to_thread(self._queue.stop)
 
-    async def conduct(self, interview: Interview) -> Analysis:
-        """Have an interview answered.
+    async def conduct(
+        self, interview: Interview, told: Callable[[str], None] | None = None
+    ) -> Analysis:
+        """Have an interview answered; `told` is called in the model's thread.
 
         Raises:
             EmoVerseError: the interview refuses what it was given.
         """
-        return await self._queue.conduct(interview)
+        return await self._queue.conduct(interview, told)
 
     def check(self, query: str) -> None:
         """Refuse what is in none of the five tasks' wording.
@@ -183,8 +187,10 @@ class Remote:
         """Close the connections."""
         await self._client.aclose()
 
-    async def conduct(self, interview: Interview) -> Analysis:
-        """Have an interview answered.
+    async def conduct(
+        self, interview: Interview, told: Callable[[str], None] | None = None
+    ) -> Analysis:
+        """Have an interview answered; each text comes in one piece, so `told` hears nothing.
 
         Raises:
             EmoVerseError: the interview refuses what it was given.

@@ -122,11 +122,11 @@ def _frames(path: Path, track: FaceTrack, count: int, start: float) -> list[byte
     duration = track.info.duration
     rate = 2 * count / duration if duration else None
     chosen = []
-    shots = video.shots(path, max_fps=rate, max_side=_FRAME_SIDE, start=start)
-    for number, shot in enumerate(shot for shot in shots if shot.due):
+    frames = video.lazy_frames(path, max_fps=rate, max_side=_FRAME_SIDE, start=start)
+    for number, frame in enumerate(frame for frame in frames if frame.due):
         if number % 2 or not duration:
             buffer = io.BytesIO()
-            Image.fromarray(shot.image()).save(buffer, "JPEG", quality=90)
+            Image.fromarray(frame.image()).save(buffer, "JPEG", quality=90)
             chosen.append(buffer.getvalue())
         if len(chosen) == count:
             break

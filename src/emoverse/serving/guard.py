@@ -18,6 +18,7 @@ from typing import Any
 from emoverse.serving import problems
 from emoverse.serving.logs import log
 from emoverse.serving.metrics import Metrics
+from emoverse.serving.places import Places
 from emoverse.serving.problems import Refused
 from emoverse.serving.settings import Settings, is_loopback
 
@@ -31,6 +32,10 @@ _API = "/v1/"
 _CHAT = "/v1/chat/completions"
 _LARGEST_CHAT = 64 << 20  # it is parsed in memory
 _LARGEST_DIALOGUE = 4 << 20
+# What the page sends but for clips: events with a text or a conversation.
+_EVENTS = "/page/gradio_api/"
+_LARGEST_EVENT = 1 << 20
+_FILES = ("/page/assets/", "/page/static/")
 # These hold a place among the pending requests while they last.
 _WORK = ("/v1/analyze", "/v1/dialogue", _CHAT)
 _HEADERS = (
@@ -48,14 +53,13 @@ _API_HEADERS = (
 class Guard:
     """ASGI middleware around the application."""
 
-    def __init__(self, app: App, *, settings: Settings, metrics: Metrics) -> None:
-        """Guard `app`."""
+    def __init__(self, app: App, *, settings: Settings, metrics: Metrics, places: Places) -> None:
+        """Guard `app`; its work takes up `places`."""
         self._app = app
         self._settings = settings
         self._limits = settings.limits
         self._metrics = metrics
-        self._pending = 0
-        self._mean = 1.0  # seconds that recent work took
+        self._places = places
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -103,23 +107,8 @@ class Guard:
         if scope["method"] != "POST" or scope["path"] not in _WORK:
             await self._run(scope, body, send)
             return
-        if self._pending >= self._limits.pending:
-            wait = min(60, max(1, round(self._mean * self._pending / 2)))
-            raise Refused(
-                429,
-                "too_many_requests",
-                f"{self._pending} requests are under way; try again in {wait} seconds.",
-                retry_after=wait,
-            )
-        self._pending += 1
-        self._metrics.pending.set(self._pending)
-        start = time.perf_counter()
-        try:
+        with self._places.taken():
             await self._run(scope, body, send)
-        finally:
-            self._pending -= 1
-            self._metrics.pending.set(self._pending)
-            self._mean += 0.1 * (time.perf_counter() - start - self._mean)
 
     async def _run(self, scope: MutableMapping[str, Any], body: _Body, send: Send) -> None:
         """Run the application; what is wrong with the body is told in place of its answer."""
@@ -158,12 +147,17 @@ class Guard:
                 "unauthorized" if path.startswith(_API) else "unauthorized_page",
                 "Show the server's token: `Authorization: Bearer TOKEN`.",
             )
+        # A browser shows a page's password to any site's form that is sent here.
+        if scope.get("method") not in ("GET", "HEAD") and _from_elsewhere(headers):
+            raise Refused(403, "forbidden", "Requests from other web sites are refused here.")
 
     def _largest(self, path: str) -> int:
         if path == _CHAT:
             return min(self._limits.upload, _LARGEST_CHAT)
         if path == "/v1/dialogue":
             return min(self._limits.upload, _LARGEST_DIALOGUE)
+        if path.startswith(_EVENTS):
+            return min(self._limits.upload, _LARGEST_EVENT)
         return self._limits.upload
 
     def _tell(
@@ -175,6 +169,8 @@ class Guard:
         self._metrics.requests.labels(path, str(status)).inc()
         self._metrics.request_seconds.labels(path).observe(seconds)
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD") else "?"
+        if status < 400 and scope["path"].startswith(_FILES):
+            return  # dozens a visit
         log(
             "request",
             request=request,
@@ -229,6 +225,19 @@ class _Body:
 
     def _large(self) -> Refused:
         return Refused(413, "too_large", f"A request may have {self._most} bytes; send less.")
+
+
+def _from_elsewhere(headers: dict[bytes, bytes]) -> bool:
+    """Whether a page of another site sent a request.
+
+    `Sec-Fetch-Site` is the browser's own word, and holds behind a proxy that changes `Host`; on
+    plain HTTP there is only `Origin`.
+    """
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site not in (b"same-origin", b"none")
+    origin = headers.get(b"origin", b"")
+    return bool(origin) and origin.split(b"://", 1)[-1] != headers.get(b"host", b"")
 
 
 def _token(value: bytes, *, browser: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -44,6 +45,13 @@ def response(refused: Refused) -> JSONResponse:
     return JSONResponse(body(refused.code, str(refused)), refused.status, headers)
 
 
+def told(errors: Sequence[Any]) -> str:
+    """Pydantic's errors: where and what, never the value, for that may be private."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}" for found in errors[:5]
+    )
+
+
 def install(app: FastAPI) -> None:
     """Answer every kind of mistake in one form; our own faults are the guard's to tell."""
 
@@ -57,12 +65,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        # Where and what, never the value: it may be private, or not fit for JSON.
-        told = "; ".join(
-            f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
-            for found in error.errors()[:5]
-        )
-        return JSONResponse(body("bad_request", told), 422)
+        return JSONResponse(body("bad_request", told(error.errors())), 422)
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:

@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from emoverse import __version__
 from emoverse.inference.interview import Watched, clip_interview, dialogue_interview, load_turns
-from emoverse.serving import chat
+from emoverse.serving import chat, problems
 from emoverse.serving.jobs import ENDED, Row
 from emoverse.serving.media import shown_name, stored, under_roots
 from emoverse.serving.problems import Refused
@@ -146,12 +146,13 @@ async def dialogue(request: Request, asked: Dialogue) -> Analysis:
         {
             "transcript": {"type": "string", "description": "JSON, as in the other form."},
             "part": {"type": "number"},
+            "by": {"type": "string", "enum": ["part", "utterance"]},
         },
     ),
     responses=_responses(404, 415),
 )
 async def add_job(request: Request) -> Job:
-    """Have a long video read part by part, each with its lines of the transcript.
+    """Have a long video read part by part, or utterance by utterance.
 
     Times within a part's analysis count from the part's start.
     """
@@ -160,7 +161,7 @@ async def add_job(request: Request) -> Job:
     if counts.get("queued", 0) + counts.get("running", 0) >= service.settings.limits.jobs:
         raise Refused(429, "too_many_jobs", "Too many jobs wait; try again later.", retry_after=60)
     async with _clip(request, JobRequest, service.store.uploads) as (asked, file, name, keep):
-        values = asked.model_dump(include={"tasks", "transcript", "part"})
+        values = asked.model_dump(include={"tasks", "transcript", "part", "by"})
         row = service.store.add(name, file, uploaded=keep is not None, request=values)
         if keep is not None:
             keep.pop_all()
@@ -346,8 +347,4 @@ def _validated(schema: type[Any], value: Any) -> Any:
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
-            for found in error.errors()[:5]
-        )
-        raise Refused(422, "bad_request", told or "The request is not sound.") from None
+        raise Refused(422, "bad_request", problems.told(error.errors())) from None

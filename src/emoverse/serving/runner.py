@@ -20,6 +20,7 @@ from emoverse.serving.metrics import Metrics
 from emoverse.serving.problems import Refused
 from emoverse.serving.sandbox import Piece, Sandbox
 from emoverse.serving.settings import Settings
+from emoverse.serving.talk import Talk
 
 _STATES = ("queued", "running", *ENDED)
 _HEARTBEAT = 15.0
@@ -157,6 +158,8 @@ class Runner:
         file = Path(row.file)
         if not row.uploaded:  # the roots may be others than when the job was added
             file = under_roots(row.file, self._roots)
+        if row.request.get("by") == "utterance":
+            return await self._read_utterances(row, file)
         number = max((n for n, _ in self._store.parts(row.id)), default=-1) + 1
         done, duration, failed = row.done, row.duration, 0
         while not (number and done >= duration):
@@ -192,6 +195,40 @@ class Runner:
         except EmoVerseError as error:  # a part without face and words, most often
             part["error"] = str(error)
         return part
+
+    async def _read_utterances(self, row: Row, file: Path) -> bool:
+        """The same with a part for every utterance, and causes as soon as they can be asked for."""
+        talk = Talk(row.request["transcript"], row.request["tasks"], self._backend.name)
+        for _, known in self._store.parts(row.id):
+            talk.take(known)
+        duration, failed = row.duration, 0
+        while (at := talk.following()) is not None:
+            if self.stopping:
+                return False
+            piece = None
+            part: dict[str, Any] = {"start": at.start, "end": at.end, "speaker": at.speaker}
+            try:
+                piece = await self._sandbox.watch(
+                    file, row.name, seconds=self._limits.job_seconds, window=(at.start, at.end)
+                )
+                failed, duration = 0, piece.duration
+                analysis = await self._backend.conduct(talk.ask(piece.watched))
+                part["analysis"] = analysis.to_json()
+            except Refused as error:
+                failed += piece is None
+                if piece is not None or at.number == 1 or failed == _MOST_FAILED:
+                    raise
+                part["error"] = str(error)
+            except EmoVerseError as error:
+                part["error"] = str(error)
+            talk.take(part)
+            if causes := talk.ask_causes():
+                part["pairs"] = talk.pairs(await self._backend.conduct(causes))
+            last = talk.following() is None
+            done = duration if last else min(at.end, duration)
+            self._store.add_part(row.id, at.number - 1, part, done, duration)
+            await self._tell()
+        return True
 
     async def _newer(self, version: int) -> None:
         await self._changed.wait_for(lambda: self._version != version)

@@ -122,6 +122,11 @@ class JobRequest(ClipPath):
     text: None = Field(None, description="Use the transcript.")
     transcript: list[Line] = Field([], max_length=20000)
     part: float = Field(10.0, ge=2, le=120, description="Seconds of a part.")
+    by: Literal["part", "utterance"] = Field(
+        "part",
+        description="utterance: a part for every line of the transcript, asked with the lines "
+        "before it; with er among the tasks, also which of them caused which emotion.",
+    )
 
 
 class Part(BaseModel):
@@ -131,6 +136,12 @@ class Part(BaseModel):
     end: float
     analysis: Analysis | None = None
     error: str | None = None
+    speaker: str | None = Field(None, description="As the transcript names them.")
+    pairs: list[tuple[int, str, int]] = Field(
+        [],
+        description="Causes that are known by now: the emotion's part, the emotion, the cause's "
+        "part; parts count from 1.",
+    )
 
 
 class Job(BaseModel):

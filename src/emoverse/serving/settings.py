@@ -54,6 +54,8 @@ class Settings:
         host, port: where to listen; port 0 takes a free one.
         token: what clients must show; None lets anyone on this machine in.
         model: `compact`, or the folder of a trained model; for the backend `local`.
+        page: whether there is a web page, at /page.
+        others: further models, `compact` or folders, that the page can compare with.
         backend: `local` answers here, `openai` asks the model behind `endpoint`.
         endpoint: URL of an OpenAI-compatible server.
         backend_model: the model's name there.
@@ -70,6 +72,8 @@ class Settings:
     port: int = 8000
     token: str | None = field(default=None, repr=False)
     model: str = "compact"
+    page: bool = False
+    others: tuple[str, ...] = ()
     backend: str = "local"
     endpoint: str | None = None
     backend_model: str | None = None
@@ -105,12 +109,25 @@ def checked(settings: Settings) -> Settings:
             f"Host {settings.host} can be reached from other machines, so a token is needed; give "
             f"--token or set {TOKEN_VARIABLE}."
         )
+    if settings.others and not settings.page:
+        raise EmoVerseError("--also is for the page, which --no-page leaves out; drop one of them.")
+    main = shown_model(settings.backend_model or settings.model)
+    names = [main, *map(shown_model, settings.others)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise EmoVerseError(
+            f"Two models are called {twice[0]!r} on the page; rename a folder or name it once."
+        )
     for root in settings.roots:
         if not root.is_dir():
             raise EmoVerseError(f"{root}: no such folder; name a folder of clips with --root.")
     roots = tuple(root.resolve() for root in settings.roots)
     values = {name: getattr(settings, name) for name in Settings.__slots__}
     return Settings(**values | {"roots": roots})
+
+
+def shown_model(model: str) -> str:
+    """What clients see of a model's name: a folder's last part, not where it lies."""
+    return Path(model).name or model
 
 
 def is_loopback(host: str) -> bool:

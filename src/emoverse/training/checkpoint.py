@@ -108,6 +108,7 @@ def fingerprint(recipe: Recipe, plans: Sequence[StagePlan]) -> str:
         recipe.rows,
         recipe.frames,
         [stage.epochs for stage in recipe.stages],
+        *([recipe.videos] if recipe.videos != "frames" else []),  # as before it was a setting
     )
     digest = hashlib.sha256(json.dumps(settings).encode())
     for stage_plan in plans:

@@ -22,6 +22,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.models.any_mllm import Mllm
 from emoverse.models.emoverse import EmoVerse
 from emoverse.training.rows import Row
+from emoverse.training.speed import layers_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,14 +76,7 @@ def shard(model: EmoVerse | Mllm, crew: Crew) -> None:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(crew.device.type, (crew.size,))
-    place = model.language_name if isinstance(model, Mllm) else "language_model"
-    language = getattr(model.network.model, place)
-    layers = next(
-        module
-        for name, module in language.named_modules()
-        if name.split(".")[-1] == "layers" and isinstance(module, nn.ModuleList)
-    )
-    for layer in layers:
+    for layer in layers_of(model):
         trained = {p for p in layer.parameters() if p.requires_grad}
         fully_shard(layer, mesh=mesh, ignored_params=trained, reshard_after_forward=True)
 

@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 from emoverse.errors import EmoVerseError
 from emoverse.files import read_json
 from emoverse.m2se.recipe import Recipe
+from emoverse.models import quantized
 from emoverse.models.any_mllm import Mllm, prepare, projector_of
 from emoverse.models.internvl2.configuration import model_config
 from emoverse.models.internvl2.convert import meta_model
@@ -112,6 +113,7 @@ def estimate(recipe: Recipe) -> Estimate:
     text, vision = network.config.text_config, network.config.vision_config
     model = prepare(recipe.model, network, _NoProcessor(), recipe.projector)
     parameters = sum(p.numel() for p in network.parameters())
+    smaller = _quantized(model, recipe.quantize)
     frozen = {id(p): p for p in network.parameters()}
     projector = any(stage.projector_lr > 0 for stage in recipe.stages)
     with warnings.catch_warnings():
@@ -119,7 +121,8 @@ def estimate(recipe: Recipe) -> Estimate:
         add_lora(model, recipe.lora)
     unfreeze_parts(model, projector=projector, vit=any(stage.vit_lr > 0 for stage in recipe.stages))
     live = [p for p in network.parameters() if p.requires_grad]
-    weights = sum(_size(p) for p in frozen.values() if not p.requires_grad)
+    kept = [p for p in frozen.values() if not p.requires_grad]
+    weights = math.ceil(sum(_size(p) * smaller.get(id(p), 1.0) for p in kept))
     # Live weights and gradients in their own precision, then copy, gradient and two moments.
     optimiser = sum(2 * _size(p) + 16 * p.numel() for p in live)
     tokens_per_tile = network.config.image_seq_length
@@ -144,6 +147,15 @@ def estimate(recipe: Recipe) -> Estimate:
         prompt=recipe.frames * tokens_per_tile + 300,
         batch_tokens=recipe.batch_tokens,
     )
+
+
+def _quantized(model: Mllm, kind: str | None) -> dict[int, float]:
+    """The share of its bytes that each quantized weight keeps, by its id."""
+    if kind is None:
+        return {}
+    language = getattr(model.network.model, model.language_name)
+    linear = [part for part in language.modules() if isinstance(part, torch.nn.Linear)]
+    return {id(part.weight): quantized.BITS[kind] / (8 * _BYTES) for part in linear}
 
 
 class _NoProcessor:

@@ -1,20 +1,20 @@
-"""What a run tells: `log.jsonl`, the terminal, TensorBoard, W&B and trackio."""
+"""What a run tells: `log.jsonl`, the terminal, and the trackers' curves."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from emoverse.errors import EmoVerseError
-from emoverse.training.events import open_events, write_scalars
+from emoverse.files import read_text
+from emoverse.training.trackers import Tracker, open_tracker
 
 FILE = "log.jsonl"
 _EVERY = 10  # steps between plain lines off the terminal
@@ -23,13 +23,10 @@ _EVERY = 10  # steps between plain lines off the terminal
 class Logbook:
     """Open places that a run's rows go to; made by `open_logbook`."""
 
-    def __init__(
-        self, file: TextIO, events: BinaryIO | None, services: Sequence[Any], bars: Progress | None
-    ) -> None:
+    def __init__(self, file: TextIO, trackers: Sequence[Tracker], bars: Progress | None) -> None:
         """Use these open places."""
         self._file = file
-        self._events = events
-        self._services = services
+        self._trackers = trackers
         self._bars = bars
         self._bar: Any = None
 
@@ -47,13 +44,9 @@ class Logbook:
                 f"{self._file.name}: the log could not be written ({error.strerror}); free some "
                 "space on that disk and go on with --resume."
             ) from None
-        values = scalars(row)
-        if values:
-            step = int(row["total_step"])
-            if self._events:
-                write_scalars(self._events, step, values)
-            for service in self._services:
-                service.log(values, step=step)
+        if values := scalars(row):
+            for tracker in self._trackers:
+                tracker.log(values, int(row["total_step"]))
         self._show(row)
 
     def _show(self, row: Mapping[str, Any]) -> None:
@@ -86,43 +79,51 @@ def open_logbook(
 
     Args:
         out: the run's folder.
-        trackers: `tensorboard`, `wandb`, `trackio`.
-        settings: the recipe, for the services.
+        trackers: see `open_tracker`.
+        settings: the recipe, for the trackers.
         again: go on with the log that is there.
         leads: whether this process writes.
 
     Raises:
-        EmoVerseError: a tracker's package is not installed.
+        EmoVerseError: a tracker's package is not installed, or its service refuses.
     """
     if not leads:
         yield None
         return
-    services = [_service(name) for name in trackers if name != "tensorboard"]
-    for service in services:
-        service.init(project="emoverse", name=out.name, config=dict(settings))
-    console = Console(stderr=True)
+    last = _last_step(out / FILE) if again else None
+    opened: list[Tracker] = []
     bars = None
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
-        bars = Progress(*columns, console=console)
-        bars.start()
-    events = open_events(out / "tensorboard") if "tensorboard" in trackers else None
     try:
+        for name in trackers:
+            opened.append(open_tracker(name, out, settings, last))
+        console = Console(stderr=True)
+        if console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[told]}"),
+            )
+            bars = Progress(*columns, console=console)
+            bars.start()
         with open(out / FILE, "a" if again else "w", encoding="utf-8") as file:
-            yield Logbook(file, events, services, bars)
+            yield Logbook(file, opened, bars)
     finally:
-        if events:
-            events.close()
         if bars:
             bars.stop()
-        for service in services:
-            service.finish()
+        for tracker in opened:
+            tracker.close()
+
+
+def _last_step(path: Path) -> int:
+    """The last step of a log; 0 when there is none."""
+    lines = read_text(path).splitlines() if path.is_file() else []
+    return max((int(json.loads(line).get("total_step", 0)) for line in lines), default=0)
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     """The curves that a row of the log adds a point to, by name."""
     found = {f"loss/{task}": value for task, value in row.get("loss", {}).items()}
-    for key in ("lr", "gradient_norm", "tokens_per_s"):
+    for key in ("lr", "gradient_norm", "tokens_per_s", "memory_gb"):
         if key in row and "loss" in row:
             found[f"training/{key}"] = row[key]
     for task, figures in row.get("valid", {}).items():
@@ -142,13 +143,3 @@ def waiting(what: str) -> Any:
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
     return say
-
-
-def _service(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise EmoVerseError(
-            f"The tracker {name!r} is not installed; pip install 'emoverse[{name}]', or leave it "
-            "out of `trackers`."
-        ) from None

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from emoverse.emt.record import Record
+from emoverse.m2se.recipe import Recipe, Stage
 from emoverse.models.prefix_tree import PrefixTree, common_prefix, merge, pack
 from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
 
@@ -129,6 +130,36 @@ def batches(found: Sequence[Row], batch_tokens: int, rng: random.Random) -> list
             result.append([row])
     rng.shuffle(result)
     return result
+
+
+def stage_steps(
+    samples: Sequence[Sample], recipe: Recipe, stage: Stage, number: int
+) -> tuple[list[list[list[Row]]], set[int]]:
+    """Optimiser steps of a stage, each some batches of rows, and how many end each epoch.
+
+    They follow from the seed, the stage's number and the samples alone.
+    """
+    steps: list[list[list[Row]]] = []
+    ends = set()
+    for epoch in range(stage.epochs):
+        steps += _epoch_steps(samples, recipe, random.Random(f"{recipe.seed}/{number}/{epoch}"))
+        ends.add(len(steps))
+    return steps, ends
+
+
+def _epoch_steps(
+    samples: Sequence[Sample], recipe: Recipe, rng: random.Random
+) -> Iterator[list[list[Row]]]:
+    """Batches in groups that together hold enough answers."""
+    step: list[list[Row]] = []
+    found = rows(samples, recipe.row_tokens, rng, recipe.rows)
+    for batch in batches(found, recipe.batch_tokens, rng):
+        step.append(batch)
+        if sum(len(row.samples) for part in step for row in part) >= recipe.batch_samples:
+            yield step
+            step = []
+    if step:
+        yield step
 
 
 # A picture of a few tokens is not worth a row of its own: the compact model's has 9.

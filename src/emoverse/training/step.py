@@ -17,7 +17,9 @@ from emoverse.models.emoverse import EmoVerse
 from emoverse.training.distributed import Crew, gather, share, sum_gradients
 from emoverse.training.optimiser import Trained
 from emoverse.training.rows import Row, Sample, row_of
-from emoverse.training.visual import Visual, pictures
+from emoverse.training.sights import sights
+from emoverse.training.speed import token_losses
+from emoverse.training.visual import Visual
 
 
 def train_step(
@@ -66,10 +68,11 @@ def train_step(
 class Padded:
     """Where the model's own forward pass finds the pictures of a record."""
 
-    def __init__(self, root: Path, frames: int) -> None:
-        """Media are relative to `root`; clips give so many `frames`."""
+    def __init__(self, root: Path, frames: int, *, native: bool = False) -> None:
+        """Media are relative to `root`; clips give so many `frames`, `native` as videos."""
         self.root = root
         self.frames = frames
+        self.native = native
 
 
 def batch_losses(
@@ -82,8 +85,8 @@ def batch_losses(
     """
     if padded is not None and isinstance(model, Mllm):
         return own_path(model, batch, padded)[0]
-    logits, targets = _logits(model, batch, visual)
-    return functional.cross_entropy(logits, targets, reduction="none")
+    wanted, targets = _wanted(model, batch, visual)
+    return token_losses(model.network.lm_head, wanted, targets)
 
 
 @torch.no_grad()
@@ -93,21 +96,23 @@ def batch_hits(
     """Losses as `batch_losses`, and whether each learnt token was the likeliest."""
     if padded is not None and isinstance(model, Mllm):
         return own_path(model, batch, padded)
-    logits, targets = _logits(model, batch, visual)
+    wanted, targets = _wanted(model, batch, visual)
+    head: torch.nn.Module = model.network.lm_head
+    logits = head(wanted).float()
     losses = functional.cross_entropy(logits, targets, reduction="none")
     return losses, logits.argmax(dim=-1) == targets
 
 
-def _logits(
+def _wanted(
     model: EmoVerse | Mllm, batch: Sequence[Row], visual: Visual
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states (k, width) that predict learnt tokens, and those tokens (k,)."""
     trees, features = visual.batch([row.tree for row in batch])
     hidden = model.hidden_states(trees, features)
     nodes = [torch.from_numpy(row.nodes).to(hidden.device) for row in batch]
     wanted = torch.cat([hidden[place, some] for place, some in enumerate(nodes)])
     targets = torch.from_numpy(np.concatenate([row.targets for row in batch]))
-    head: torch.nn.Module = model.network.lm_head
-    return head(wanted).float(), targets.to(hidden.device)
+    return wanted, targets.to(hidden.device)
 
 
 def own_path(
@@ -124,14 +129,18 @@ def own_path(
     items = []
     for sample in samples:
         seen = any(token < 0 for token in sample.tokens)
-        shown = pictures(padded.root, sample.record.media, padded.frames) if seen else []
+        media = sample.record.media if seen else ()
+        shown = sights(padded.root, media, padded.frames, native=padded.native)
         items.append((sample.record.query, sample.record.response, shown))
+    # Processors take those together that all have pictures or none, and clips of one length.
+    alike: dict[tuple[bool, tuple[int, ...]], list[int]] = defaultdict(list)
+    for place, (_, _, shown) in enumerate(items):
+        lengths = tuple(len(s.frames) for s in shown if isinstance(s, processing.Clip))
+        alike[len(shown) > len(lengths), lengths].append(place)
     found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    for with_pictures in (False, True):
-        places = [n for n, item in enumerate(items) if bool(item[2]) == with_pictures]
-        if places:
-            own = processing.own_losses(model, [items[n] for n in places])
-            found |= dict(zip(places, own, strict=True))
+    for places in alike.values():
+        own = processing.own_losses(model, [items[place] for place in places])
+        found |= dict(zip(places, own, strict=True))
     # The token at `learnt` is predicted one place before it.
     before = [[learnt - 1 for learnt in sample.learnt] for sample in samples]
     losses = torch.cat([found[n][0][places] for n, places in enumerate(before)])

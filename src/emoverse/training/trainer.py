@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,18 @@ from emoverse.emt.record import Record, load_records
 from emoverse.errors import EmoVerseError
 from emoverse.files import write_bytes, write_json
 from emoverse.m2se.plan import PLAN, StagePlan, planned, write_plan
-from emoverse.m2se.recipe import Recipe, Stage, load_recipe, to_dict
+from emoverse.m2se.recipe import Recipe, load_recipe, to_dict
 from emoverse.models import any_mllm, compact
 from emoverse.models.any_mllm import Mllm
 from emoverse.models.emoverse import EmoVerse
-from emoverse.training import checkpoint, logbook
+from emoverse.training import checkpoint, logbook, trackers
 from emoverse.training.checkpoint import Place
 from emoverse.training.distributed import Crew, join, shard, wait
 from emoverse.training.folder import save_model
 from emoverse.training.optimiser import Trained, add_lora, schedule, unfreeze_parts
 from emoverse.training.report import write_report
-from emoverse.training.rows import Row, Sample, batches, rows
+from emoverse.training.rows import Row, Sample, stage_steps
+from emoverse.training.speed import peak_memory, tune
 from emoverse.training.step import Padded, batch_hits, batch_losses, check_rows, train_step
 from emoverse.training.stopping import Stopped, memory, signals
 from emoverse.training.validation import chosen, mean_score, valid_scores
@@ -46,6 +48,8 @@ class Run:
         out: where it goes.
         crew: the processes that do it.
         model: what is trained.
+        attention: how its language model attends.
+        looking: seconds that looking at all pictures took.
         state: its trained parameters.
         visual: what its samples show.
         valid: records scored after each epoch.
@@ -59,6 +63,8 @@ class Run:
     out: Path
     crew: Crew
     model: EmoVerse | Mllm
+    attention: str
+    looking: float
     state: Trained
     visual: Visual
     valid: tuple[Record, ...]
@@ -92,6 +98,8 @@ def train(
     out = out or Path("runs") / Path(recipe_path).stem
     crew = join()
     torch.manual_seed(recipe.seed)
+    if crew.leads:
+        trackers.check(recipe.trackers)
     plans = planned(recipe)
     records = [record for stage_plan in plans for record in stage_plan.records]
     tasks = sorted({task for stage in recipe.stages for task in stage.rates})
@@ -102,10 +110,14 @@ def train(
         write_plan(out / PLAN, plans, recipe.seed)
     model = open_model(recipe, out, crew)
     root = Path(recipe.train).parent
+    begun = time.time()
     visual = _watched(model, recipe, records, valid, root, crew)
+    looking = time.time() - begun
+    first = [tokenised(model, record, visual) for record in records[:64]]
+    typical = median(len(sample.tokens) for sample in first)
+    attention = tune(model, recipe, crew.device, typical)
     if isinstance(model, Mllm) and recipe.rows != "padded":
-        first = [tokenised(model, record, visual) for record in records[:64]]
-        check_rows(model, first, visual, Padded(root, recipe.frames))
+        check_rows(model, first, visual, _padded(recipe))
     state = Trained(model)
     shard(model, crew)
     steps = checkpoint.fingerprint(recipe, plans)
@@ -113,7 +125,7 @@ def train(
     if resume and crew.leads:
         names = [stage.name for stage in recipe.stages]
         checkpoint.rewind_log(out / logbook.FILE, names, place)
-    padded = Padded(root, recipe.frames) if recipe.rows == "padded" else None
+    padded = _padded(recipe) if recipe.rows == "padded" else None
     settings = to_dict(recipe)
     with (
         signals() as asked,
@@ -121,7 +133,21 @@ def train(
             out, recipe.trackers, settings, again=resume, leads=crew.leads
         ) as book,
     ):
-        run = Run(recipe, out, crew, model, state, visual, tuple(valid), padded, book, steps, asked)
+        run = Run(
+            recipe,
+            out,
+            crew,
+            model,
+            attention,
+            looking,
+            state,
+            visual,
+            tuple(valid),
+            padded,
+            book,
+            steps,
+            asked,
+        )
         done = 0
         for number, stage_plan in enumerate(plans):
             place, done = _train_stage(run, stage_plan, number, place, done)
@@ -138,10 +164,12 @@ def open_model(recipe: Recipe, out: Path, crew: Crew) -> EmoVerse | Mllm:
     vit = any(stage.vit_lr > 0 for stage in recipe.stages)
     model: EmoVerse | Mllm
     if recipe.model == "compact":
-        if vit or recipe.rows == "padded" or recipe.projector != "own":
+        own = (recipe.projector, recipe.videos, recipe.quantize) == ("own", "frames", None)
+        if vit or recipe.rows == "padded" or not own:
             raise EmoVerseError(
-                "The compact model has a linear projector, rows that share prefixes and a ViT "
-                "trained beforehand; leave projector, rows and vit_lr out of its recipe."
+                "The compact model has a linear projector, rows that share prefixes, a picture of "
+                "a face and a ViT trained beforehand, and is small; leave projector, rows, videos, "
+                "quantize and vit_lr out of its recipe."
             )
         model = compact.assemble()
         weights = Path(recipe.vit) if recipe.vit else compact.SHIPPED / "face_vit.safetensors"
@@ -157,11 +185,26 @@ def open_model(recipe: Recipe, out: Path, crew: Crew) -> EmoVerse | Mllm:
         if recipe.projector == "linear" and not projector:
             raise EmoVerseError("projector: linear is new; give a stage a projector_lr above 0.")
         kept = projector and recipe.visual_cache_gb > 0 and recipe.rows != "padded"
-        model = any_mllm.load(recipe.model, projector=recipe.projector, before_projector=kept)
+        if recipe.quantize and crew.sharded:
+            raise EmoVerseError(
+                "Quantized weights cannot be split over processes; leave --use_fsdp away, or set "
+                "quantize: null."
+            )
+        model = any_mllm.load(
+            recipe.model,
+            projector=recipe.projector,
+            before_projector=kept,
+            quantize=recipe.quantize,
+            device=crew.device,
+        )
         add_lora(model, recipe.lora)
         unfreeze_parts(model, projector=projector, vit=vit)
     torch.nn.Module.to(model.network, crew.device)
     return model
+
+
+def _padded(recipe: Recipe) -> Padded:
+    return Padded(Path(recipe.train).parent, recipe.frames, native=recipe.videos == "native")
 
 
 def _watched(
@@ -184,7 +227,9 @@ def _watched(
     if not crew.leads:
         wait(crew)
     progress = logbook.waiting("Looking at pictures") if crew.leads else None
-    visual = watch(model, [*records, *valid], root, cache, recipe.frames, progress)
+    native = recipe.videos == "native"
+    seen = [*records, *valid]
+    visual = watch(model, seen, root, cache, recipe.frames, progress, native=native)
     if crew.leads:
         wait(crew)
     return visual
@@ -214,13 +259,15 @@ def _train_stage(
         seed = f"{recipe.seed}/{number}/dropout/{step}"
         torch.manual_seed(random.Random(seed).getrandbits(63) + run.crew.rank)
         where = f"Stage {stage.name}, step {step + 1}"
+        begun = time.time()
         with memory(where, f"batch_tokens: {recipe.batch_tokens}"):
             losses, norm = train_step(
                 run.model, run.state, steps[step], run.visual, run.crew, run.padded
             )
         if not all(math.isfinite(loss) for values in losses.values() for loss in values):
             raise _no_number(stage.name, step + 1, "loss")
-        seen += sum(len(row.tree.tokens) for batch in steps[step] for row in batch)
+        tokens = sum(len(row.tree.tokens) for batch in steps[step] for row in batch)
+        seen += tokens
         spent = time.time() - start
         left = spent / (step + 1 - first) * (len(steps) - step - 1)
         _tell(
@@ -233,6 +280,10 @@ def _train_stage(
                 "loss": {task: float(np.mean(losses[task])) for task in sorted(losses)},
                 "lr": rates[0],
                 "gradient_norm": norm,
+                "samples": sum(map(len, losses.values())),
+                "tokens": tokens,
+                "seconds": round(time.time() - begun, 3),
+                "memory_gb": round(peak_memory(run.crew.device), 3),
                 "tokens_per_s": round(seen / spent, 1),
                 "minutes_left": round(left / 60, 1),
             },
@@ -259,36 +310,6 @@ def _no_number(stage: str, step: int, what: str) -> EmoVerseError:
     )
 
 
-def stage_steps(
-    samples: Sequence[Sample], recipe: Recipe, stage: Stage, number: int
-) -> tuple[list[list[list[Row]]], set[int]]:
-    """Optimiser steps of a stage, each some batches of rows, and how many end each epoch.
-
-    They follow from the seed, the stage's number and the samples alone.
-    """
-    steps: list[list[list[Row]]] = []
-    ends = set()
-    for epoch in range(stage.epochs):
-        steps += _epoch_steps(samples, recipe, random.Random(f"{recipe.seed}/{number}/{epoch}"))
-        ends.add(len(steps))
-    return steps, ends
-
-
-def _epoch_steps(
-    samples: Sequence[Sample], recipe: Recipe, rng: random.Random
-) -> Iterator[list[list[Row]]]:
-    """Batches in groups that together hold enough answers."""
-    step: list[list[Row]] = []
-    found = rows(samples, recipe.row_tokens, rng, recipe.rows)
-    for batch in batches(found, recipe.batch_tokens, rng):
-        step.append(batch)
-        if sum(len(row.samples) for part in step for row in part) >= recipe.batch_samples:
-            yield step
-            step = []
-    if step:
-        yield step
-
-
 def _head(
     run: Run,
     stage_plan: StagePlan,
@@ -311,6 +332,8 @@ def _head(
         "tokens": sum(len(row.tree.tokens) for step in steps for batch in step for row in batch),
         "tokens_unmerged": sum(len(s.tokens) for s in fitting) * stage_plan.stage.epochs,
         "processes": run.crew.size,
+        "attention": run.attention,
+        "looking_seconds": round(run.looking, 1),
     }
 
 

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
-from emoverse.faces import video
 from emoverse.faces.pictures import face_crop
 from emoverse.models import any_mllm, face_vit, processing
 from emoverse.models.any_mllm import Mllm
@@ -22,9 +20,9 @@ from emoverse.models.emoverse import EmoVerse
 from emoverse.models.prefix_tree import PrefixTree
 from emoverse.models.processing import Shown
 from emoverse.training.rows import Sample, sample_of
+from emoverse.training.sights import sights
 from emoverse.training.visual_cache import VisualCache, entry_key, weights_fingerprint
 
-_FRAME_SIDE = 1024
 Progress = Callable[[int, int], None]
 
 
@@ -83,6 +81,8 @@ def watch(
     cache: VisualCache | None,
     frames: int = 8,
     progress: Progress | None = None,
+    *,
+    native: bool = False,
 ) -> Visual:
     """Look once at everything that the records show.
 
@@ -94,9 +94,15 @@ def watch(
             again in every step, which trained visual encoders need).
         frames: pictures taken from a clip.
         progress: told of (done, all).
+        native: clips are given to the processor as videos.
+
+    Raises:
+        EmoVerseError: the processor takes no videos.
     """
     if isinstance(model, Mllm):
-        return _watch_mllm(model, records, root, cache, frames, progress)
+        if native:
+            processing.check_clips(model)
+        return _watch_mllm(model, records, root, cache, frames, progress, native)
     return _watch_faces(model, records, root, cache, progress)
 
 
@@ -110,36 +116,9 @@ def tokenised(model: EmoVerse | Mllm, record: Record, visual: Visual) -> Sample:
     tokens, learnt, positions = processing.encode(model, record.query, record.response, shown)
     if shown is not None:
         rows = iter(visual.ids(key))
-        mark = model.processor.image_token_id
-        tokens = [next(rows) if token == mark else token for token in tokens]
+        marks = processing.mark_ids(model)
+        tokens = [next(rows) if token in marks else token for token in tokens]
     return Sample(record, tokens, learnt, positions)
-
-
-def pictures(root: Path, media: Sequence[str], frames: int) -> list[Image.Image]:
-    """A record's stills, and evenly spaced frames of its clips, in order.
-
-    Raises:
-        EmoVerseError: one is missing or unreadable.
-    """
-    found: list[Image.Image] = []
-    for name in media:
-        path = root / name
-        if not path.is_file():
-            raise EmoVerseError(f"{path}: no such file; check the records' media.")
-        try:
-            with Image.open(path) as still:
-                found.append(still.convert("RGB"))
-            continue
-        except UnidentifiedImageError:
-            pass
-        except OSError as error:
-            raise EmoVerseError(f"{path}: unreadable picture ({error}).") from None
-        duration = video.probe(path).duration
-        rate = 2 * frames / duration if duration > 0 else None
-        shots = [shot.image for shot in video.frames(path, max_fps=rate, max_side=_FRAME_SIDE)]
-        chosen = np.linspace(0, len(shots) - 1, min(frames, len(shots))).round().astype(int)
-        found += [Image.fromarray(shots[place]) for place in chosen]
-    return found
 
 
 def _watch_faces(
@@ -202,9 +181,10 @@ def _watch_mllm(
     cache: VisualCache | None,
     frames: int,
     progress: Progress | None,
+    native: bool,
 ) -> Visual:
     """Models with a processor: a record's pictures are prepared together, as in a chat."""
-    setting = f"{_vision_fingerprint(model)} {frames}" if cache else ""
+    setting = f"{_vision_fingerprint(model)} {frames} {native}" if cache else ""
     groups = sorted({record.media for record in records if record.media})
     keys: list[str] = []
     index: dict[str, int] = {}
@@ -220,29 +200,29 @@ def _watch_mllm(
         key = entry_key(setting, [root / name for name in group]) if cache else ""
         if cache and (entry := cache.read(key)):
             rest = {name: t.clone() for name, t in entry[0].items() if name != "rows"}
-            small = Shown(tuple(json.loads(entry[1]["texts"])), rest)
+            texts = tuple(json.loads(entry[1]["texts"]))
+            small = Shown(texts, rest, int(entry[1]["clips"]))
         else:
             try:
-                stills = pictures(root, group, frames)
+                given = sights(root, group, frames, native=native)
             except EmoVerseError:
                 lost += group
                 continue
-            seen = processing.show(model, stills)
-            small = Shown(seen.texts, _for_positions(model, seen))
+            seen = processing.show(model, given)
+            small = Shown(seen.texts, _for_positions(model, seen), seen.clips)
             if cache:
                 _keep(cache, key, model, seen)
         index[media_key(group)] = len(media)
         media.append(group)
         keys.append(key)
         shown.append(small)
-    mark = model.processor.image_token
-    sizes = [sum(text.count(mark) for text in item.texts) for item in shown]
+    sizes = [processing.feature_count(model, item) for item in shown]
 
     def rows(item: int) -> torch.Tensor:
         entry = cache.read(keys[item]) if cache else None
         if entry is not None:
             return entry[0]["rows"].to(_device(model))
-        seen = processing.show(model, pictures(root, media[item], frames))
+        seen = processing.show(model, sights(root, media[item], frames, native=native))
         return processing.look(model, seen)
 
     def features(items: Sequence[int]) -> torch.Tensor:
@@ -255,9 +235,8 @@ def _watch_mllm(
 def _keep(cache: VisualCache, key: str, model: Mllm, seen: Shown) -> None:
     with torch.no_grad():
         rows = processing.look(model, seen)
-    cache.write(
-        key, {"rows": rows, **_for_positions(model, seen)}, {"texts": json.dumps(seen.texts)}
-    )
+    notes = {"texts": json.dumps(seen.texts), "clips": str(seen.clips)}
+    cache.write(key, {"rows": rows, **_for_positions(model, seen)}, notes)
 
 
 def _for_positions(model: Mllm, seen: Shown) -> dict[str, torch.Tensor]:
@@ -278,7 +257,7 @@ def _vision_fingerprint(model: Mllm) -> str:
         and not (model.before_projector and _is_projector(model, name))
     ]
     parts = (weights_fingerprint(weights), any_mllm.fingerprint(model))
-    return f"mllm 1 {parts} {model.before_projector} {model.dtype}"
+    return f"mllm 2 {parts} {model.before_projector} {model.dtype}"
 
 
 def _is_projector(model: Mllm, name: str) -> bool:

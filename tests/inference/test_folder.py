@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emoverse.inference.film_report import write_folder_page
+from emoverse.inference.folder import folder_result, read_folder
+from emoverse.inference.journal import journal
+
+from ..faces.clips import write, write_audio
+from .film_made import FPS, Model, talking
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def clips(tmp_path: Path, landmarker: Path) -> Path:
+    folder = tmp_path / "clips"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a", "more/b"):
+        write(folder / f"{name}.mp4", talking(1), fps=FPS)
+    (folder / "a.txt").write_text("Hooray!\n")
+    (folder / "broken.mp4").write_bytes(b"no video" * 100)
+    write_audio(folder / "sound.mp4")
+    write(folder / "wall.mp4", count=6)
+    return folder
+
+
+def _read(clips: Path, lines: Path, model: Model) -> list[dict[str, Any]]:
+    with journal(lines, "folder", {}) as book:
+        assert read_folder(clips, book, model, "stand-in", workers=0) == []
+        return folder_result(book)
+
+
+def test_every_clip_gets_a_line_and_bad_ones_say_why(clips: Path, tmp_path: Path) -> None:
+    found = _read(clips, tmp_path / "a.jsonl", Model())
+    assert [row["clip"] for row in found] == [
+        "a.mp4",
+        "broken.mp4",
+        "more/b.mp4",
+        "sound.mp4",
+        "wall.mp4",
+    ]
+    a, broken, b, sound, wall = found
+    assert a["analysis"]["answers"]["er"]["label"] == "joy" and a["analysis"]["text"] == "Hooray!"
+    assert b["analysis"]["text"] is None and b["analysis"]["people"] == 1
+    assert "broken.mp4" in broken["error"] and "no picture" in sound["error"]
+    assert "no face" in wall["error"]
+
+
+def test_a_later_run_reads_what_is_new_or_changed(clips: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "a.jsonl"
+    _read(clips, lines, Model())
+    model = Model()
+    _read(clips, lines, model)
+    assert not model.asked
+    (clips / "wall.txt").write_text("Alas.")
+    write(clips / "c.mp4", talking(1), fps=FPS)
+    write(clips / "broken.mp4", talking(1), fps=FPS)
+    os.remove(clips / "a.mp4")
+    found = {row["clip"]: row for row in _read(clips, lines, model)}
+    assert found["wall.mp4"]["analysis"]["answers"]["er"]["label"] == "sadness"
+    assert "error" not in found["broken.mp4"] and "c.mp4" in found
+    assert len(model.queries("er")) == 3
+
+
+def test_a_line_lost_to_a_kill_is_read_again(clips: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "a.jsonl"
+    whole = _read(clips, lines, Model())
+    lines.write_bytes(lines.read_bytes()[:-40])
+    assert _read(clips, lines, Model()) == whole
+
+
+def test_the_page_shows_every_clip(clips: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "a.jsonl"
+    _read(clips, lines, Model())
+    with journal(lines, "folder", {}) as book:
+        html = write_folder_page(clips, book, tmp_path / "a.html").read_text()
+    assert html.count("<article") == 5 and html.count("<img") == 2
+    assert "broken.mp4 is not a video" in html and "http" not in html.replace("http-equiv", "")

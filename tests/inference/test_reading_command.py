@@ -1,0 +1,138 @@
+"""`emoverse analyze` of films, folders and cameras; the model is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emoverse import cli
+from emoverse.commands import reading
+
+from ..faces.clips import write
+from .film_made import FPS, Model, film, talking, transcript
+
+pytestmark = pytest.mark.slow
+Run = Callable[..., tuple[int, str, str]]
+
+
+class Engine:
+    name = "stand-in"
+
+    def __init__(self) -> None:
+        self.ask = Model()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    engine = Engine()
+    monkeypatch.setattr(reading, "load_model", lambda name: engine)
+    monkeypatch.setattr(reading, "model_sha256", lambda name: f"hash of {name}")
+    return engine
+
+
+@pytest.fixture
+def run(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    landmarker: Path,
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["analyze", *arguments])
+        printed = capsys.readouterr()
+        code = ended.value.code
+        return code if isinstance(code, int) else 0, printed.out, printed.err
+
+    return run
+
+
+def test_a_film_from_the_command_line(engine: Engine, run: Run, tmp_path: Path) -> None:
+    film(tmp_path / "movie.mp4")
+    transcript(tmp_path / "movie.json")
+    command = ["movie.mp4", "--transcript", "movie.json", "--workers", "0"]
+    code, out, err = run(*command, "--json", "film.json", "--html", "film.html")
+    assert code == 0, err
+    assert "Ann" in out and "joy 1" in out
+    assert "Reading: 4 of 4" in err and "Wrote movie.emoverse.jsonl" in err
+    found = json.loads((tmp_path / "film.json").read_text())
+    assert [row["who"] for row in found["utterances"]] == ["Ann", "Bob", "Ann", None]
+    assert (tmp_path / "film.html").read_text().count("<article") == 4
+
+    engine.ask.asked.clear()
+    code, out, err = run(*command, "--json", "-")
+    assert code == 0 and not engine.ask.asked  # all is answered
+    assert json.loads(out) == found
+
+    code, out, err = run(*command, "--tasks", "msa,er")
+    assert code == 1 and "movie.emoverse.jsonl was made with another tasks" in " ".join(err.split())
+    code, out, err = run(*command, "--tasks", "msa,er", "--jsonl", "b.jsonl")
+    assert code == 0, err
+
+
+def test_what_is_a_film(
+    engine: Engine, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "long.mp4", count=70, fps=1, gop=10)
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    code, _, err = run("long.mp4", "--workers", "0")
+    assert code == 1 and "emoverse[asr]" in err and "--speech none" in err
+    code, out, err = run("long.mp4", "--workers", "0", "--speech", "none", "--jsonl", "b.jsonl")
+    assert code == 0 and "0 utterances" in out
+    (tmp_path / "said.txt").write_text("Hooray.")
+    code, _, err = run("long.mp4", "--film", "--transcript", "said.txt")
+    assert code == 2 and "transcript with times" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("clips", "--text", "Hi."),
+        ("a.mp4", "b.mp4", "--film"),
+        ("--webcam", "0", "a.mp4"),
+        ("--webcam", "0", "--html", "a.html"),
+        ("--webcam", "0", "--json", "a.json"),
+        ("--webcam", "0", "--text", "Hi."),
+        ("a.mp4", "--film", "--tasks", "msa,ecpe"),
+        ("clips", "--tasks", "ecpe"),
+    ],
+)
+def test_bad_use_is_told(run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "clips").mkdir()
+    code, _, err = run(*arguments)
+    assert code == 2 and "Error" in err
+
+
+def test_a_folder_from_the_command_line(engine: Engine, run: Run, tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write(clips / "a.mp4", talking(1), fps=FPS)
+    (clips / "broken.mp4").write_bytes(b"no video" * 100)
+    code, out, err = run("clips", "--workers", "1", "--json", "-", "--html", "clips.html")
+    assert code == 1
+    a, broken = json.loads(out)
+    assert a["analysis"]["answers"]["fer"]["label"] == ["AU26"]
+    assert "broken.mp4" in broken["error"] and "broken.mp4" in err
+    assert "1 clips read, 1 could not be" in err
+    assert (tmp_path / "clips.emoverse.jsonl").is_file() and (tmp_path / "clips.html").is_file()
+    engine.ask.asked.clear()
+    assert run("clips", "--workers", "1")[0] == 1 and not engine.ask.asked
+
+
+def test_a_camera_from_the_command_line(engine: Engine, run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "camera.mp4", talking(3), fps=FPS)
+    code, out, err = run("--webcam", "camera.mp4", "--every", "1", "--json", "-")
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows and rows[0]["people"] == [1] and set(rows[0]["answers"]) == {"er", "fer"}
+    code, out, _ = run("--webcam", "camera.mp4", "--every", "1", "--seconds", "1")
+    assert code == 0 and len(out.splitlines()) == 1 and "person 1: neutral 70%" in out
+    code, _, err = run("--webcam", "63")
+    assert code == 1
+    assert "no camera 63" in " ".join(err.split()) or "cannot read cameras" in err

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from emoverse.errors import EmoVerseError
+from emoverse.inference import webcam
+
+from ..faces.clips import write, write_audio
+from .film_made import FPS, Model, nobody, talking
+
+
+@pytest.mark.slow
+def test_a_stand_in_camera_is_read_window_by_window(tmp_path: Path, landmarker: Path) -> None:
+    clip = write(tmp_path / "camera.mp4", [*talking(4.5), *nobody(3)], fps=FPS)
+    model = Model()
+    began = time.monotonic()
+    glances = list(webcam.look(str(clip), model, "stand-in", every=1.5))
+    took = time.monotonic() - began
+    assert took > 6  # at its own pace
+    assert len(glances) >= 3
+    assert all(1 <= glance.end - glance.start <= 2 for glance in glances[:-1])
+    assert all(one.end <= two.start for one, two in itertools.pairwise(glances))
+    first, last = glances[0], glances[-1]
+    assert first.found is not None and first.people == (1,)
+    assert list(first.found.answers) == ["er", "fer"]
+    assert last.found is None and last.people == ()
+    faces = [glance for glance in glances if glance.found]
+    assert all(glance.people == (1,) for glance in faces)
+    assert len(model.queries("er")) == len(faces)
+
+
+@pytest.mark.slow
+def test_a_slow_model_sees_the_newest_frames(tmp_path: Path, landmarker: Path) -> None:
+    clip = write(tmp_path / "camera.mp4", talking(7), fps=FPS)
+    model = Model()
+
+    def slow(questions: object) -> object:
+        time.sleep(2.5)
+        return model(questions)  # type: ignore[arg-type]
+
+    glances = list(webcam.look(str(clip), slow, "m", every=1.0))  # type: ignore[arg-type]
+    assert len(glances) <= 4
+    one, two = glances[:2]
+    assert two.start - one.end > 1  # what was missed is not caught up on
+    assert all(glance.end - glance.start <= 1.2 for glance in glances)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras have other names here")
+def test_a_missing_camera_is_told_in_one_sentence(landmarker: Path) -> None:
+    with pytest.raises(EmoVerseError) as caught:
+        next(webcam.look("63", Model(), "m"))
+    sentence = str(caught.value)
+    assert "no camera 63 (/dev/video63" in sentence and "--webcam" in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_a_build_without_cameras_is_told(
+    monkeypatch: pytest.MonkeyPatch, landmarker: Path, system: str
+) -> None:
+    if sys.platform == system:
+        pytest.skip("cameras can be read here")
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(EmoVerseError, match="cannot read cameras"):
+        next(webcam.look("0", Model(), "m"))
+
+
+def test_a_source_without_a_picture_is_told(tmp_path: Path, landmarker: Path) -> None:
+    with pytest.raises(EmoVerseError, match="gives no picture"):
+        next(webcam.look(str(write_audio(tmp_path / "sound.mp4")), Model(), "m"))
+    with pytest.raises(EmoVerseError, match="longer than 0"):
+        next(webcam.look("0", Model(), "m", every=0))

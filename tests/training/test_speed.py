@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from emoverse.errors import EmoVerseError
+from emoverse.m2se.recipe import Lora, Recipe, Stage
+from emoverse.models import any_mllm
+from emoverse.models.any_mllm import Mllm
+from emoverse.training import speed
+from emoverse.training.optimiser import Trained, add_lora
+from emoverse.training.rows import rows
+from emoverse.training.speed import language_of, layers_of, peak_memory, token_losses, tune
+from emoverse.training.step import batch_losses, train_step
+
+from ..models.families import FAMILIES
+from ..models.tiny import tiny_model
+from .test_rows import samples
+from .test_trainer import _visual
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+RECIPE = Recipe("compact", "train.jsonl", (Stage("all", {"er": 1}),))
+
+
+def _mllm() -> Mllm:
+    model = any_mllm.prepare("internvl", *FAMILIES["internvl"]())
+    add_lora(model, Lora(r=2, dropout=0.0))
+    return model
+
+
+def test_the_recipe_sets_how_the_language_model_attends() -> None:
+    for model in (_mllm(), tiny_model()):
+        for wanted, chosen in (("sdpa", "sdpa"), ("auto", "grouped"), ("grouped", "grouped")):
+            assert tune(model, replace(RECIPE, attention=wanted), CPU, 100) == chosen
+            name = language_of(model).config._attn_implementation
+            assert name == {"sdpa": "sdpa", "grouped": "grouped_bmm"}[chosen]
+    model = _mllm()
+    assert tune(model, replace(RECIPE, row_tokens=3072), CPU, 100) == "sdpa"
+    assert tune(model, RECIPE, CPU, 2500) == "sdpa"  # samples longer than the recipe's rows
+    assert tune(model, replace(RECIPE, row_tokens=3072), GPU, 100) == "flex"
+    assert model.attention == "tree_flex"
+
+
+def test_the_compact_models_rows_are_too_short_for_flex() -> None:
+    long = replace(RECIPE, row_tokens=3072)
+    assert tune(tiny_model(), long, GPU, 100) == "sdpa"
+    with pytest.raises(EmoVerseError, match="too short for FlexAttention"):
+        tune(tiny_model(), replace(long, attention="flex"), GPU, 100)
+
+
+@pytest.mark.skipif(not hasattr(functional, "linear_cross_entropy"), reason="PyTorch before 2.13")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fused_losses_are_those_of_all_logits(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(16, 300, bias=False).to(dtype).requires_grad_(False)
+    targets = torch.randint(0, 300, (40,), generator=rng)
+    weights = torch.rand(40, generator=rng)
+    found = []
+    for limit in (2**28, 1):
+        monkeypatch.setattr(speed, "_FUSED_FROM", limit)
+        rng.manual_seed(1)
+        hidden = torch.randn(40, 16, generator=rng).to(dtype).requires_grad_()
+        losses = token_losses(head, hidden, targets)
+        assert losses.dtype == torch.float32
+        (losses * weights).sum().backward()
+        found.append((losses.detach(), hidden.grad))
+    near = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 2e-2}
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, **near)
+
+
+@pytest.mark.slow
+def test_compiled_layers_have_the_same_losses_and_gradients() -> None:
+    found = []
+    for compiled in (False, True):
+        model = tiny_model()
+        torch.manual_seed(0)
+        add_lora(model, Lora(r=2, dropout=0.0))
+        tune(model, replace(RECIPE, compile=compiled), CPU, 100)
+        state = Trained(model)
+        assert all("_orig_mod" not in name for name in state.names)
+        batch = rows(samples(model), 10_000, random.Random(0))
+        state.set_rates(1e-2, 1e-2)
+        norms = [train_step(model, state, [batch], _visual(model))[1] for _ in range(2)]
+        model.network.train(False)
+        with torch.no_grad():
+            found.append((norms, batch_losses(model, batch, _visual(model))))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-3)
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-3, rtol=1e-3)
+
+
+def test_the_layers_are_found_under_lora() -> None:
+    assert len(layers_of(_mllm())) == 3
+    assert len(layers_of(tiny_model())) == 2
+
+
+def test_memory_is_what_the_process_holds() -> None:
+    before = peak_memory(CPU)
+    held = torch.ones(200_000_000 // 4)
+    assert peak_memory(CPU) >= before
+    assert peak_memory(CPU) > held.numel() * 4 / 1e9
