@@ -96,6 +96,9 @@ def _notebook(path: Path) -> None:
         cell.metadata = {}  # when it ran says nothing
         if cell.cell_type == "code":
             cell.outputs = [one for one in cell.outputs if one.output_type == "execute_result"]
+            for one in cell.outputs:
+                if "text/html" in one.data:  # the same in more words, with the clip's path
+                    del one.data["text/plain"]
     book.metadata = {"kernelspec": book.metadata.kernelspec, "language_info": {"name": "python"}}
     nbformat.write(book, path)
     print(f"{path.relative_to(DOCS.parent)}: {path.stat().st_size // 1024} kB")

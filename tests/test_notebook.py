@@ -86,7 +86,7 @@ def test_every_public_name_is_there() -> None:
 def test_the_stored_notebook_is_small_and_names_no_folder(root: Path) -> None:
     text = (root / NOTEBOOK).read_text(encoding="utf-8")
     assert len(text) < 200_000
-    assert "/home/" not in text and "/root/" not in text and "/work/" not in text
+    assert not re.search(r"/(?:home|root|tmp|work|Users)/", text)
 
 
 @pytest.mark.slow

@@ -27,10 +27,10 @@ PARTS: dict[str, tuple[str, list[str]]] = {
     "no rows": ("each sample by the model's own forward pass, padded", ["rows=padded"]),
     "no kept visual tokens": ("the encoder runs in each step", ["visual_cache_gb=0"]),
     "sdpa attention": ("PyTorch's fused kernels", ["attention=sdpa"]),
-    "compiled layers": ("torch.compile", ["compile=true"]),
     "all logits": ("the output layer at every token", []),
     "float32": ("weights and products", []),
     "plain AdamW": ("not fused", []),
+    "compiled layers": ("torch.compile", ["compile=true"]),
 }
 """What `--parts` switches: name to what it then does, and the recipe's keys."""
 

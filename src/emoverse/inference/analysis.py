@@ -48,7 +48,7 @@ class Peak:
     score: float
     box: tuple[float, float, float, float]
     intensities: Mapping[str, float]
-    jpeg: bytes = b""
+    jpeg: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Analysis:
     people: int = 0
     answers: Mapping[str, Answer] = field(default_factory=dict)
     peak: Peak | None = None
-    curves: tuple[AUCurve, ...] = ()
+    curves: tuple[AUCurve, ...] = field(default=(), repr=False)
     turns: tuple[Mapping[str, Any], ...] = ()
     pairs: tuple[tuple[int, str, int], ...] = ()
     warnings: tuple[str, ...] = ()

@@ -237,7 +237,7 @@ def _write(file: Path, seen: Seen) -> None:
             if one.looks is not None:
                 arrays[f"looks{number}"] = one.looks
     arrays["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
-    np.savez(file, **arrays)
+    np.savez(file, allow_pickle=False, **arrays)
 
 
 def _read(folder: Path, done: pool.Done[_Task]) -> Seen:
