@@ -81,6 +81,7 @@ def _pictures(address: str) -> None:
 
 
 def _keep(page: Page, name: str, *, whole: bool) -> None:
+    page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(500)
     picture = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
     path = DOCS / "images" / f"page-{name}.png"

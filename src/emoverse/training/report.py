@@ -15,8 +15,24 @@ from emoverse.training.logbook import scalars
 
 FILE = "training.html"
 _TEMPLATES = Path(__file__).parent / "templates"
-_SMOOTH = 0.9  # of the exponential mean drawn over the raw losses
-_POINTS = 400
+_POINTS = 400  # of a path, at most
+_FEW = 20  # points below which each is drawn as a dot, and nothing smoothed
+_NEAR = 1 / 30  # of the points, on either side, that the drawn mean is over
+
+FIGURES = {
+    "loss": "loss",
+    "exact": "exact, %",
+    "accuracy": "accuracy, %",
+    "weighted_f1": "weighted F1, %",
+    "acc2_np": "Acc2 N/P, %",
+}
+_RUN = {
+    "lr": "Learning rate",
+    "gradient_norm": "Gradient norm",
+    "tokens_per_s": "Tokens a second",
+    "memory_gb": "Peak memory, GB",
+}
+Points = list[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +56,29 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """A plot: SVG paths in a 1000 x 100 box, its axes' labels, first and last value.
+class Plot:
+    """A plot: SVG paths in a 1000 x 100 box, and places in percent.
 
     Attributes:
-        name: as in TensorBoard.
-        raw: path data of every value.
-        smooth: path data of their running mean; "" for a few points.
-        y_ticks, x_ticks: (text, place in percent).
-        last: the last (smoothed) value.
+        title: what is drawn.
+        last: its last value, of the mean where one is drawn.
+        raw: path of every value.
+        smooth: path of their running mean; "" for a few points.
         dots: (x, y) of every value when they are few.
+        valid: (x, y) of the same figure on the valid split.
+        y_ticks, x_ticks: (text, place).
+        stages: (name, place) of where each stage after the first begins.
     """
 
-    name: str
+    title: str
+    last: float
     raw: str
     smooth: str
+    dots: tuple[tuple[float, float], ...]
+    valid: tuple[tuple[float, float], ...]
     y_ticks: tuple[tuple[str, float], ...]
     x_ticks: tuple[tuple[str, float], ...]
-    last: float
-    dots: tuple[tuple[float, float], ...]
+    stages: tuple[tuple[str, float], ...]
 
 
 def read_log(path: Path) -> Log:
@@ -80,12 +100,8 @@ def read_log(path: Path) -> Log:
 def write_report(out: Path) -> Path:
     """Write the self-contained page (no scripts, nothing fetched) of the run in `out`."""
     log = read_log(out / "log.jsonl")
-    points: dict[str, list[tuple[int, float]]] = {}
-    for row in (*log.steps, *log.valid):
-        for name, value in scalars(row).items():
-            points.setdefault(name, []).append((int(row["total_step"]), value))
-    curves = [_curve(name, points[name]) for name in sorted(points) if not name.endswith("/n")]
     settings = read_json(out / "recipe.json")
+    figures = {name for row in log.valid for found in row["valid"].values() for name in found}
     page = environment(_TEMPLATES).get_template("training.html.j2")
     return write_text(
         out / FILE,
@@ -94,47 +110,70 @@ def write_report(out: Path) -> Path:
             settings=json.dumps(settings, indent=2),
             model=settings["model"],
             heads=log.heads,
-            losses=[curve for curve in curves if curve.name.startswith("loss/")],
-            scores=[curve for curve in curves if curve.name.startswith("valid_")],
-            others=[curve for curve in curves if curve.name.startswith("training/")],
+            groups=_groups(log),
             last=log.steps[-1] if log.steps else None,
-            valid=_table(log),
+            figures=[name for name in FIGURES if name in figures],
+            labels=FIGURES,
+            valid=log.valid,
             titles=TITLES,
             total=log.total_steps,
         ),
     )
 
 
-def _table(log: Log) -> list[dict[str, Any]]:
-    """A row for each task of each scored epoch."""
-    return [
-        {
-            "stage": row["stage"],
-            "step": row["step"],
-            "task": task,
-            "best": row.get("best", False),
-            "n": int(figures["n"]),
-            "figures": [(k, round(v, 3)) for k, v in sorted(figures.items()) if k != "n"],
-        }
-        for row in log.valid
-        for task, figures in sorted(row["valid"].items())
+def _groups(log: Log) -> list[tuple[str, list[Plot]]]:
+    """The page's plots under their headings; a heading without any is left out."""
+    points: dict[str, Points] = {}
+    for row in (*log.steps, *log.valid):
+        for name, value in scalars(row).items():
+            points.setdefault(name, []).append((int(row["total_step"]), value))
+    begins: dict[str, int] = {}
+    for row in log.steps:
+        begins.setdefault(row["stage"], int(row["total_step"]))
+    stages = list(begins.items())[1:]
+
+    def plot(title: str, name: str, valid: str = "", smooth: bool = True) -> Plot:
+        beside = points.get(valid, [])
+        return _plot(title, points[name], beside, stages, log.total_steps, smooth)
+
+    losses = [
+        plot(TITLES[task], f"loss/{task}", f"valid_loss/{task}")
+        for task in TITLES
+        if f"loss/{task}" in points
     ]
+    scores = [
+        plot(f"{TITLES[task]}: {label}", f"valid_{figure}/{task}")
+        for task in TITLES
+        for figure, label in FIGURES.items()
+        if figure != "loss" and f"valid_{figure}/{task}" in points
+    ]
+    run = [
+        plot(title, f"training/{key}", smooth=key == "gradient_norm")
+        for key, title in _RUN.items()
+        if f"training/{key}" in points
+    ]
+    headed = [("Loss", losses), ("Scores on the valid split", scores), ("The run", run)]
+    return [(heading, plots) for heading, plots in headed if plots]
 
 
-def _curve(name: str, points: Sequence[tuple[int, float]]) -> Curve:
-    steps = [step for step, _ in points]
-    values = [value for _, value in points]
-    low, high = min(0.0, *values) if len(values) > 1 else min(0.0, values[0]), max(values)
+def _plot(
+    title: str,
+    points: Points,
+    valid: Points,
+    stages: Sequence[tuple[str, int]],
+    total: int,
+    smooth: bool,
+) -> Plot:
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    drawn = values + [value for _, value in valid]
+    low, high = min(0.0, *drawn, 0.0), max(drawn)
     y_values = ticks(low, high, 4) if high > low else [low, low + 1]
-    x_values = ticks(0, steps[-1], 6)
-    smooth, mean = [], values[0]
-    for value in values:
-        mean = _SMOOTH * mean + (1 - _SMOOTH) * value
-        smooth.append(mean)
-    few = len(points) < 20
+    x_values = ticks(0, max(total, 1), 6)
+    few = len(points) < _FEW
+    mean = _mean(values) if smooth and not few else []
 
     def x(step: float) -> float:
-        return round(1000 * step / max(x_values[-1], 1), 1)
+        return round(1000 * step / x_values[-1], 1)
 
     def y(value: float) -> float:
         return round(100 - 100 * (value - y_values[0]) / (y_values[-1] - y_values[0]), 2)
@@ -145,12 +184,25 @@ def _curve(name: str, points: Sequence[tuple[int, float]]) -> Curve:
         kept += [len(of) - 1] if kept[-1] != len(of) - 1 else []
         return "M" + "L".join(f"{x(steps[n])} {y(of[n])}" for n in kept)
 
-    return Curve(
-        name=name,
+    return Plot(
+        title=title,
+        last=mean[-1] if mean else values[-1],
         raw=path(values),
-        smooth="" if few else path(smooth),
+        smooth=path(mean) if mean else "",
+        dots=tuple((x(step) / 10, y(value)) for step, value in points) if few else (),
+        valid=tuple((x(step) / 10, y(value)) for step, value in valid),
         y_ticks=tuple((f"{value:g}", y(value)) for value in y_values),
         x_ticks=tuple((f"{value:g}", x(value) / 10) for value in x_values),
-        last=values[-1] if few else smooth[-1],
-        dots=tuple((x(step) / 10, y(value)) for step, value in points) if few else (),
+        stages=tuple((name, x(step) / 10) for name, step in stages),
     )
+
+
+def _mean(values: Sequence[float]) -> list[float]:
+    """The mean over each value's neighbours, as many on one side as on the other."""
+    reach = max(1, round(_NEAR * len(values)))
+    means = []
+    for place in range(len(values)):
+        near = min(reach, place, len(values) - 1 - place)
+        part = values[place - near : place + near + 1]
+        means.append(sum(part) / len(part))
+    return means
