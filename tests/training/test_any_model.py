@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 import transformers
+import yaml
 from PIL import Image
 
 from emoverse.emt.record import dump_records
 from emoverse.errors import EmoVerseError
+from emoverse.m2se.recipe import Recipe, Stage, to_dict
 from emoverse.models import any_mllm, processing
 from emoverse.training import folder as model_folder
 from emoverse.training import train
+from emoverse.training.card import write_card
 from emoverse.training.folder import load_trained, merge, push_to_hub
 
 from ..models.families import FAMILIES
@@ -68,7 +71,7 @@ def test_it_trains_scores_merges_and_loads_again(recipe: Path, tmp_path: Path) -
     assert _steps(out)
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2  # the two pictures
     page = (out / "training.html").read_text(encoding="utf-8")
-    assert "valid_exact/er" in page
+    assert "Emotion: exact, %" in page
     assert "<script" not in page
     merged = merge(out, tmp_path / "merged")
     trained = load_trained(out)
@@ -83,11 +86,41 @@ def test_it_trains_scores_merges_and_loads_again(recipe: Path, tmp_path: Path) -
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     assert float((ours - before).abs().max()) > 0.1
     card = (merged / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlibrary_name: transformers\nbase_model: ")
+    assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: ")  # a folder is no base
     assert "| see | er | " in card
     assert "## Scores on the valid split" in card
     with pytest.raises(EmoVerseError, match="is not empty"):
         merge(out, tmp_path / "merged")
+
+
+def test_the_best_model_is_merged_with_the_scores_it_had(recipe: Path, tmp_path: Path) -> None:
+    out = train(recipe, ["stages.1.epochs=3"], out=tmp_path / "run")
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    scored = [row for row in rows if "valid" in row]
+    best = [row for row in scored if row["best"]][-1]
+    assert best["mean"] == max(row["mean"] for row in scored)
+    assert len(scored) == 5  # one a stage's epoch
+    assert all(set(row["valid"]) == {"msa", "er", "ecpe"} for row in scored)
+    card = (merge(out / "best", tmp_path / "merged") / "README.md").read_text(encoding="utf-8")
+    assert f"After stage {best['stage']}, step {best['step']}." in card
+    figures = best["valid"]["er"]
+    assert f"| er | {figures['n']:.0f} | " in card
+    assert f"{figures['loss']:.2f}" in card
+
+
+@pytest.mark.parametrize(
+    ("model", "named"), [("OpenGVLab/InternVL3-1B-hf", True), ("compact", True), ("/a/b", False)]
+)
+def test_the_cards_base_is_a_repository_or_left_out(
+    tmp_path: Path, model: str, named: bool
+) -> None:
+    settings = to_dict(Recipe(model, "train.jsonl", (Stage("one", {"er": 1}),)))
+    (tmp_path / "recipe.json").write_text(json.dumps(settings))
+    (tmp_path / "log.jsonl").write_text("")
+    card = write_card(tmp_path, tmp_path / "out").read_text(encoding="utf-8")
+    data = yaml.safe_load(card.split("---")[1])
+    assert ("base_model" in data) == named
+    assert data["pipeline_tag"] == "image-text-to-text"
 
 
 def test_its_own_forward_pass_trains_the_same(recipe: Path, tmp_path: Path) -> None:

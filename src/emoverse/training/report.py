@@ -198,11 +198,7 @@ def _plot(
 
 
 def _mean(values: Sequence[float]) -> list[float]:
-    """The mean over each value's neighbours, as many on one side as on the other."""
+    """The mean over each value's neighbours on both sides, as far as there are some."""
     reach = max(1, round(_NEAR * len(values)))
-    means = []
-    for place in range(len(values)):
-        near = min(reach, place, len(values) - 1 - place)
-        part = values[place - near : place + near + 1]
-        means.append(sum(part) / len(part))
-    return means
+    parts = (values[max(0, n - reach) : n + reach + 1] for n in range(len(values)))
+    return [sum(part) / len(part) for part in parts]
