@@ -36,8 +36,8 @@ def write_card(run: Path, out: Path) -> Path:
     lines += ["pipeline_tag: image-text-to-text", "tags: [emotion, sentiment, m2se, emoverse]"]
     lines += ["---", "", f"# {out.name}", ""]
     lines.append(
-        f"{Path(name).name}, trained by M2SE (multistage, multitask instruction tuning for sentiment and "
-        "emotion, arXiv 2412.08049) with EmoVerse."
+        f"{Path(name).name}, trained by M2SE (multistage, multitask instruction tuning for "
+        "sentiment and emotion, arXiv 2412.08049) with EmoVerse."
     )
     lines += ["", "## What it learnt", "", "| stage | task | queries | rate |", "|---|---|---|---|"]
     stages = {stage["name"]: stage for stage in settings["stages"]}
