@@ -125,13 +125,23 @@ def test_tokens_are_those_of_the_processor(model: Mllm, root: Path) -> None:
         record = sample.record
         shown = [Image.open(root / name).convert("RGB") for name in record.media]
         text = processing.chat(model, record.query, len(shown), record.response)
-        given = model.processor(text=[text], images=[shown] if shown else None)["input_ids"][0]
+        given = model.processor(text=[text], **processing.media(model, [shown]))["input_ids"][0]
         mark = model.processor.image_token_id
         assert [mark if token < 0 else token for token in sample.tokens] == list(given)
         learnt = model.tokenizer.decode([sample.tokens[place] for place in sample.learnt])
         assert learnt.endswith("<|im_end|>")
         if record.task != "ecpe":
             assert learnt == f"{record.response}<|im_end|>"
+
+
+@pytest.mark.parametrize(("family", "tokens"), [("internvl", 4), ("idefics3", 4)])
+def test_the_frames_of_a_clip_are_one_tile_each(family: str, tokens: int) -> None:
+    wide = Image.new("RGB", (120, 60))
+    model = mllm(family)
+    alone = processing.feature_count(model, processing.show(model, [wide]))
+    assert alone > tokens  # a picture is cut into tiles
+    frames = processing.show(model, [wide] * 3)
+    assert [text.count(model.processor.image_token) for text in frames.texts] == [tokens] * 3
 
 
 def test_kept_visual_tokens_give_the_same_losses_and_the_encoder_runs_once(

@@ -43,6 +43,8 @@ def test_the_recipe_sets_how_the_language_model_attends() -> None:
     assert tune(model, RECIPE, CPU, 2500) == "sdpa"  # samples longer than the recipe's rows
     assert tune(model, replace(RECIPE, row_tokens=3072), GPU, 100) == "flex"
     assert model.attention == "tree_flex"
+    language_of(model).config.attention_dropout = 0.1
+    assert tune(model, RECIPE, CPU, 100) == "sdpa"
 
 
 def test_the_compact_models_rows_are_too_short_for_flex() -> None:

@@ -20,6 +20,7 @@ from emoverse.models.prompt import dictated
 from emoverse.tasks import SYSTEM_PROMPT
 
 _TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+_TILING = ("crop_to_patches", "do_image_splitting")  # how processors call cutting into tiles
 _CLOCK = 1000  # ticks a second in which a clip's frame times are told to a processor
 
 
@@ -128,7 +129,7 @@ def show(model: Mllm, sights: Sequence[Sight]) -> Shown:
     clips = sum(isinstance(sight, Clip) for sight in sights)
     marks = [model.processor.image_token] * (len(sights) - clips) + [_video_token(model)] * clips
     made = model.processor(
-        **_media([sights]),
+        **media(model, [sights]),
         text=["".join(marks)],
         return_tensors="pt",
         return_text_replacement_offsets=True,
@@ -137,6 +138,30 @@ def show(model: Mllm, sights: Sequence[Sight]) -> Shown:
     left_out = (*_TEXT_INPUTS, "text_replacement_offsets")
     inputs = {key: value for key, value in made.items() if key not in left_out}
     return Shown(texts, inputs, clips)
+
+
+def media(model: Mllm, shown: Sequence[Sequence[Sight]]) -> dict[str, Any]:
+    """The processor's arguments for what each of several records shows.
+
+    Several pictures are the frames of a clip, and are not cut into tiles.
+
+    Args:
+        model: whose processor it is.
+        shown: per record; all with several pictures, or none.
+    """
+    pictures = [[sight for sight in sights if not isinstance(sight, Clip)] for sights in shown]
+    clips = [sight for sights in shown for sight in sights if isinstance(sight, Clip)]
+    given: dict[str, Any] = {"images": pictures if any(pictures) else None}
+    if max(map(len, pictures)) > 1:
+        tiles = [name for name in _TILING if hasattr(model.processor.image_processor, name)]
+        given["images_kwargs"] = dict.fromkeys(tiles, False)
+    if clips:
+        given["videos"] = [np.stack([np.asarray(f) for f in clip.frames]) for clip in clips]
+        given["videos_kwargs"] = {
+            "video_metadata": [_metadata(clip) for clip in clips],
+            "do_sample_frames": False,
+        }
+    return given
 
 
 def feature_count(model: Mllm, shown: Shown) -> int:
@@ -221,8 +246,8 @@ def own_losses(
 
     Args:
         model: the model.
-        items: (query, answer, what is shown) of records that all show pictures, or all none, and
-            clips with the same numbers of frames.
+        items: (query, answer, what is shown) of records that all show none, one or several
+            pictures, and clips with the same numbers of frames.
 
     Returns:
         Per item, for every token after the first: its cross-entropy, (len - 1,) float32, and
@@ -234,7 +259,7 @@ def own_losses(
         texts.append(chat(model, query, len(shown) - clips, answer, clips=clips))
     batch = model.processor(
         text=texts,
-        **_media([shown for _, _, shown in items]),
+        **media(model, [shown for _, _, shown in items]),
         return_tensors="pt",
         padding=True,
         padding_side="right",
@@ -248,20 +273,6 @@ def own_losses(
         own = nn.functional.cross_entropy(said, targets, reduction="none")
         losses.append((own, said.argmax(dim=-1) == targets))
     return losses
-
-
-def _media(shown: Sequence[Sequence[Sight]]) -> dict[str, Any]:
-    """A processor's arguments for what each of several records shows."""
-    pictures = [[sight for sight in sights if not isinstance(sight, Clip)] for sights in shown]
-    clips = [sight for sights in shown for sight in sights if isinstance(sight, Clip)]
-    given: dict[str, Any] = {"images": pictures if any(pictures) else None}
-    if clips:
-        given |= {
-            "videos": [np.stack([np.asarray(frame) for frame in clip.frames]) for clip in clips],
-            "video_metadata": [_metadata(clip) for clip in clips],
-            "do_sample_frames": False,
-        }
-    return given
 
 
 def _metadata(clip: Clip) -> VideoMetadata:

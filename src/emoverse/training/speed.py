@@ -34,7 +34,10 @@ def tune(model: EmoVerse | Mllm, recipe: Recipe, device: torch.device, sample_to
     Raises:
         EmoVerseError: the machine or the model does not allow what the recipe wants.
     """
+    language = language_of(model)
     chosen = attention.choose(recipe.attention, device, max(recipe.row_tokens, sample_tokens))
+    if recipe.attention == "auto" and getattr(language.config, "attention_dropout", None):
+        chosen = "sdpa"  # the others drop no weights
     if not isinstance(model, Mllm) and chosen == "flex":
         if recipe.attention == "flex":
             raise EmoVerseError(
@@ -42,7 +45,7 @@ def tune(model: EmoVerse | Mllm, recipe: Recipe, device: torch.device, sample_to
                 "out of its recipe."
             )
         chosen = "sdpa"
-    language_of(model).set_attn_implementation(attention.IMPLEMENTATIONS[chosen])
+    language.set_attn_implementation(attention.IMPLEMENTATIONS[chosen])
     if recipe.compile:
         for layer in layers_of(model):
             layer.compile(dynamic=True)

@@ -132,11 +132,11 @@ def own_path(
         media = sample.record.media if seen else ()
         shown = sights(padded.root, media, padded.frames, native=padded.native)
         items.append((sample.record.query, sample.record.response, shown))
-    # Processors take those together that all have pictures or none, and clips of one length.
-    alike: dict[tuple[bool, tuple[int, ...]], list[int]] = defaultdict(list)
+    # Processors take those together that show none, one or several pictures, and equal clips.
+    alike: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
     for place, (_, _, shown) in enumerate(items):
         lengths = tuple(len(s.frames) for s in shown if isinstance(s, processing.Clip))
-        alike[len(shown) > len(lengths), lengths].append(place)
+        alike[min(len(shown) - len(lengths), 2), lengths].append(place)
     found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for places in alike.values():
         own = processing.own_losses(model, [items[place] for place in places])
