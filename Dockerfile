@@ -25,4 +25,4 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --start-period=120s CMD ["python", "-c", \
     "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-CMD ["sh", "-c", "emoverse pull compact && exec emoverse serve --host 0.0.0.0 --port 8000"]
+CMD ["sh", "-c", "emoverse pull compact && exec emoverse serve --host 0.0.0.0 --folder /data/server"]

@@ -3,7 +3,7 @@
 Real clips are cut into pieces of a few seconds in a temporary folder. A straightforward loop
 (decode every frame at full size, call the landmarker on it, keep the highest sum of Eq 1) and the
 builder's workers then measure the same pieces in one run, so that the ratios hold on a busy
-machine too. Prints one Markdown table.
+machine too. Prints one Markdown table. Memory is told over several rounds of the pieces.
 """
 
 from __future__ import annotations
@@ -113,11 +113,12 @@ def straightforward(pieces: list[Piece], model: Path) -> tuple[Timing, dict[Path
 
 
 def built(
-    pieces: list[Piece], model: Path, out: Path, workers: int
+    pieces: list[Piece], model: Path, out: Path, workers: int, rounds: int = 1
 ) -> tuple[Timing, dict[Path, int], list[tuple[float, float]]]:
     """The builder's own workers; also the memory (MB) of this process and of a worker, by piece."""
     settings = Settings()
-    cuts = [Cut(f"{number:032x}", str(piece.path)) for number, piece in enumerate(pieces)]
+    paths = [str(piece.path) for piece in pieces] * rounds
+    cuts = [Cut(f"{number:032x}", path) for number, path in enumerate(paths)]
     timing, memory = Timing(), []
     crew = pool.Crew[Cut](partial(worker, out, settings, model), workers, 3600)
     try:
@@ -127,10 +128,10 @@ def built(
             for one in crew.run(iter(cuts)):
                 assert one.failure is None, one.failure
                 memory.append((resident(os.getpid()), max(resident(p) for p in children())))
-        timing.frames = sum(piece.frames for piece in pieces)
+        timing.frames = rounds * sum(piece.frames for piece in pieces)
     finally:
         crew.end()
-    looks = {Path(cut.path): read_look(out, cut).frame for cut in cuts}
+    looks = {Path(cut.path): read_look(out, cut).frame for cut in cuts[: len(pieces)]}
     return timing, {path: -1 if at is None else at for path, at in looks.items()}, memory
 
 
@@ -159,6 +160,10 @@ def resident(pid: int) -> float:
     """Resident memory in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def told(memory: tuple[float, float]) -> str:
+    return f"builder {memory[0]:.0f}, larger worker {memory[1]:.0f} MB"
 
 
 def assemble(out: Path) -> None:
@@ -192,6 +197,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=6.0, help="length of the pieces")
     options.add_argument("--most", type=int, default=5, help="pieces of a film")
+    options.add_argument("--rounds", type=int, default=3, help="of the 2 workers over all pieces")
     options.add_argument("--assemble", type=Path, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if not DATA.is_dir():
@@ -210,15 +216,14 @@ def main() -> None:
             for piece in cut(film, place, chosen.seconds, chosen.most)
         ]
         plain, truth = straightforward(pieces, model)
-        one, peaks, memory = built(pieces, model, place / "one", 1)
-        two, again, _ = built(pieces, model, place / "two", 2)
+        one, peaks, _ = built(pieces, model, place / "one", 1)
+        two, again, memory = built(pieces, model, place / "two", 2, chosen.rounds)
         assert peaks == again, "the number of workers changed the result"
         command = [sys.executable, __file__, "--assemble", str(place / "text")]
         text = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     judged = [path for path, at in truth.items() if at >= 0]
     apart = [abs(truth[path] - peaks[path]) for path in judged]
     near = sum(gap <= 2 for gap in apart)
-    quarter, end = memory[len(memory) // 4], memory[-1]
     cores = len(os.sched_getaffinity(0))
     rows = [
         ("pieces", f"{len(pieces)} of {chosen.seconds:g} s, {plain.frames:,} frames"),
@@ -231,8 +236,8 @@ def main() -> None:
         ("scaling from 1 to 2 workers", f"{two.rate / one.rate:.2f}"),
         ("same peak within 2 frames (goal 90 %)", f"{near} of {len(judged)}"),
         ("median distance of peaks", f"{statistics.median(apart):g} frames"),
-        ("memory after 1/4 of the pieces", f"builder {quarter[0]:.0f}, worker {quarter[1]:.0f} MB"),
-        ("memory at the end", f"builder {end[0]:.0f}, worker {end[1]:.0f} MB"),
+        (f"memory after {len(memory) // 4} clips", told(memory[len(memory) // 4])),
+        (f"memory after {len(memory)} clips", told(memory[-1])),
         ("23,453 + 13,708 clips, 2 cores", projected(one.rate, two.rate, 2)),
         ("23,453 + 13,708 clips, 16 cores", projected(one.rate, two.rate, 16)),
         ("23,453 + 13,708 clips, 256 cores", projected(one.rate, two.rate, 256)),

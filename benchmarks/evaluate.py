@@ -4,7 +4,8 @@
 2. The SemEval-2024 Task 3 subtask 2 scorer on the ECF training set's size (1,374 conversations,
    9,794 pairs) against a loop over pairs with list membership, which is how the organisers'
    script finds them. Made data of that size unless --ecf names the real file.
-3. `constrained(...)`: label scoring with shared prefixes against `generate` clip by clip.
+3. Label scoring with shared prefixes against transformers' `generate` record by record, on the ER
+   records of --er.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from emoverse.emt.record import Record, load_records
+from emoverse.errors import EmoVerseError
 from emoverse.evaluation.intervals import intervals
 from emoverse.evaluation.semeval import Conversation, load_semeval, score_semeval
 from emoverse.files import write_json
+from emoverse.inference.engine import Engine
+from emoverse.models import compact
+from emoverse.models.prompt import answer_tokens, prompt_tokens
 from emoverse.tasks import er, labels
 from emoverse.tasks.ecpe import Pair
 
@@ -129,26 +136,38 @@ def constrained(
 
 
 def constrained_with_engine(
-    data: Path, model: str = "compact", media_root: Path | None = None, limit: int | None = None
+    data: Path, model: str = "compact", limit: int | None = None
 ) -> dict[str, Any]:
-    """`constrained` with an EmoVerse model on a file of ER records."""
-    from emoverse.inference.engine import load_model
-    from emoverse.inference.generation import generate
-    from emoverse.models.prompt import answer_tokens, prompt_tokens
+    """`constrained` with a compact model on ER records that show nothing (a text alone).
 
-    engine = load_model(model)
+    The labels are those the weights say: `generate` knows no calibration, so none is applied.
+
+    Raises:
+        EmoVerseError: a record has media, which the plain loop here would not see.
+    """
+    loaded = compact.load(compact.SHIPPED if model == "compact" else Path(model))
+    engine = Engine(loaded)
     records = [record for record in load_records(data) if record.task == "er"][:limit]
-    end = answer_tokens(engine.model.tokenizer, "")[0]
+    if shown := next((record for record in records if record.media), None):
+        raise EmoVerseError(f"{data}, record {shown.id}: has media; name records of text alone.")
+    network, tokenizer = loaded.network, loaded.tokenizer
+    end = answer_tokens(tokenizer, "")[0]
 
+    @torch.inference_mode()
     def one(record: Record) -> str:
-        if record.media and all(((media_root or Path()) / m).is_file() for m in record.media):
-            raise NotImplementedError("clips: hand `constrained` a function that sees them")
-        prompt = prompt_tokens(engine.model.tokenizer, record.query, [])
-        written = generate(engine.model, [prompt], None, end=end, most=8)[0]
-        return str(engine.model.tokenizer.decode(written))
+        prompt = torch.tensor([prompt_tokens(tokenizer, record.query, [])])
+        written = network.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=8,
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+        return str(tokenizer.decode(written[0, prompt.shape[1] :], skip_special_tokens=True))
 
     return constrained(
-        records, lambda some: [found.label for found in engine.answer(some, media_root)], one
+        records, lambda some: [found.label for found in engine.answer(some, None)], one
     )
 
 

@@ -44,7 +44,7 @@ from emoverse.m2se.plan import planned
 from emoverse.m2se.recipe import load_recipe
 from emoverse.tasks import SYSTEM_PROMPT
 
-_WARM = 2  # steps of a run that are not counted
+_WARM = 1  # steps before those that are counted
 _HERE = Path(__file__).parent / "train_bench"
 
 STAGES = """
@@ -68,20 +68,19 @@ class Bench:
     sample_tokens: float
 
     def row(self, name: str, told: dict[str, Any], looking: float = 0.0) -> dict[str, Any]:
-        """A row of the table from steps; `looking` seconds are shared out over the samples."""
-        kept = told["steps"][_WARM:] or told["steps"]
-        seconds = sum(one["seconds"] for one in kept)
+        """A row of the table from steps, and the seconds that looking at pictures took."""
+        kept = told["steps"]
+        seconds = sum(one["seconds"] for one in kept) + looking
         samples = sum(one["samples"] for one in kept)
-        share = samples / max(sum(one["samples"] for one in told["steps"]), 1)
-        seconds += looking * share
         run = sum(one["tokens"] for one in kept)
+        steps = sum(one.get("steps", 1) for one in kept)
         return {
             "name": name,
             "samples_per_s": samples / seconds,
             "tokens_per_s": samples * self.sample_tokens / seconds,
             "mfu": 4 * self.weights * run / seconds / self.peak,
             "memory_gb": told["memory"] / 1e9,
-            "answers_per_step": samples / len(kept),
+            "answers_per_step": samples / steps,
             "steps": len(kept),
             "seconds": seconds,
         }
@@ -161,19 +160,38 @@ def run_ours(bench: Bench, recipe: Path, part: str, cache: str, again: bool) -> 
         "overrides": PARTS[part][1] if part else [],
         "out": str(bench.out / name),
         "seconds": bench.seconds,
+        "warm": _WARM,
+        "unseen": not again,
     }
     path = write_json(bench.out / f"{name}.json", settings)
     folder = bench.out / cache
     if not again:
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(f"{folder}_warm", ignore_errors=True)
     _run([sys.executable, str(_HERE / "ours.py"), str(path)], bench.out / f"{name}.log", folder)
     return read_ours(bench.out / name)
 
 
 def run_peer(
-    bench: Bench, kind: str, python: str, data: Path, packing: int = 0, attention: str = "sdpa"
+    bench: Bench,
+    kind: str,
+    python: str,
+    data: Path,
+    answers: float,
+    packing: int = 0,
+    attention: str = "sdpa",
 ) -> dict[str, Any]:
-    """One training of a peer in a process of its own; `packing` is the tokens of a pack."""
+    """One training of a peer in a process of its own.
+
+    Args:
+        bench: what all share.
+        kind: `trainer` or `swift`.
+        python: that has it.
+        data: the peers' file.
+        answers: of an optimiser step.
+        packing: tokens of a pack; 0 for none.
+        attention: ms-swift's `attn_impl`.
+    """
     name = f"{kind}{'_packing' if packing else ''}"
     shape = bench.shape
     batch = 1 if packing else shape.batch
@@ -185,7 +203,7 @@ def run_peer(
         "alpha": 32,
         "targets": shape.targets,
         "batch": batch,
-        "accumulation": max(1, round(shape.answers / together)),
+        "accumulation": max(1, round(answers / together)),
         "max_length": 4096,
         "packing": bool(packing),
         "packing_length": packing,
@@ -201,7 +219,8 @@ def run_peer(
         bench.out / f"{name}.log",
         bench.out / "cache",
     )
-    return dict(read_json(settings["result"]))
+    told = dict(read_json(settings["result"]))
+    return told | {"steps": told["steps"][_WARM:] or told["steps"]}
 
 
 def _run(command: list[str], log: Path, cache: Path) -> None:
@@ -260,34 +279,48 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "peak": bench.peak,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
-    rows: list[dict[str, Any]] = []
+    rows = _earlier(out, about) if options.only else {}
 
     def add(name: str, run: Callable[[], dict[str, Any]], looking: bool = False) -> None:
-        if options.only and not any(part in name for part in options.only):
+        if options.only and name not in options.only:
             return
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             told = run()
-            rows.append(bench.row(name, told, told["looking"] if looking else 0.0))
+            rows[name] = bench.row(name, told, told["looking"] if looking else 0.0)
         except EmoVerseError as error:
-            rows.append({"name": name, "told": str(error).replace("|", "/")})
+            rows[name] = {"name": name, "told": str(error).replace("|", "/")}
 
     add("emoverse, pictures seen first", lambda: run_ours(bench, recipe, "", "cache", False), True)
     add("emoverse", lambda: run_ours(bench, recipe, "", "cache", True))
-    add("transformers Trainer", lambda: run_peer(bench, "trainer", sys.executable, theirs))
+    # Rows are not cut to the exact number of answers, so the others' steps follow ours.
+    step = rows.get("emoverse", {}).get("answers_per_step", shape.answers)
+    add("transformers Trainer", lambda: run_peer(bench, "trainer", sys.executable, theirs, step))
     swift = os.environ.get("EMOVERSE_PEER_SWIFT")
     if swift:
         flash = options.swift_attention
         packing = max(1024, shape.row_tokens)
-        add("ms-swift", lambda: run_peer(bench, "swift", swift, theirs, 0, flash))
-        add("ms-swift, packing", lambda: run_peer(bench, "swift", swift, theirs, packing, flash))
+        add("ms-swift", lambda: run_peer(bench, "swift", swift, theirs, step, 0, flash))
+        packed = lambda: run_peer(bench, "swift", swift, theirs, step, packing, flash)  # noqa: E731
+        add("ms-swift, packing", packed)
     else:
-        rows.append({"name": "ms-swift", "told": "set EMOVERSE_PEER_SWIFT to a Python that has it"})
-    for part in PARTS if options.parts else ():
+        missing = {"name": "ms-swift", "told": "set EMOVERSE_PEER_SWIFT to a Python that has it"}
+        rows.setdefault("ms-swift", missing)
+    for part in PARTS if options.parts or options.only else ():
         cold = part == "no kept visual tokens"
         name = f"emoverse, {part}"
         add(name, lambda part=part: run_ours(bench, recipe, part, "cache", True), cold)
-    return {"about": about, "rows": rows, "table": table(rows, about)}
+    found = list(rows.values())
+    return {"about": about, "rows": found, "table": table(found, about)}
+
+
+def _earlier(out: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows that earlier pieces (`--only`) of the same run measured, by name."""
+    if not (out / "train.json").is_file():
+        return {}
+    kept = read_json(out / "train.json")
+    same = all(kept["about"][key] == value for key, value in about.items() if key != "peak")
+    return {row["name"]: row for row in kept["rows"]} if same else {}
 
 
 def main() -> None:
@@ -298,7 +331,9 @@ def main() -> None:
     parser.add_argument("--dialogues", type=int, default=16, help="to draw; each about 20 answers")
     parser.add_argument("--seconds", type=float, default=120, help="of each training, at most")
     parser.add_argument("--parts", action="store_true", help="also without each part of ours")
-    parser.add_argument("--only", nargs="*", help="rows whose names contain one of these")
+    parser.add_argument(
+        "--only", nargs="*", metavar="ROW", help="these rows of the table; the rest stays"
+    )
     parser.add_argument(
         "--swift-attention", default="sdpa", help="ms-swift's attn_impl; flash_attn where it has it"
     )

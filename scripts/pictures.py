@@ -1,4 +1,4 @@
-"""The documentation's pictures of the web page, and the example notebook's results.
+"""The documentation's pictures: the web page, the curve of Eq 1, the example notebook's results.
 
     python scripts/pictures.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -22,6 +23,7 @@ import nbformat
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from emoverse.faces import drawn
 from emoverse.serving.app import create_app
 from emoverse.serving.server import Server, make_server
 from emoverse.serving.settings import Settings
@@ -36,11 +38,18 @@ def main() -> None:
     """Make them all."""
     _notebook(DOCS / "notebooks" / "one-clip.ipynb")
     with tempfile.TemporaryDirectory() as folder:
+        _curve(Path(folder), DOCS / "images" / "au-curve.svg")
         server = _server(Path(folder))
         try:
             _pictures(f"http://127.0.0.1:{server.port}/")
         finally:
             server.handle_exit(15, None)
+
+
+def _curve(folder: Path, path: Path) -> None:
+    clip = drawn.clip(folder / "surprise.mp4", "surprise")
+    command = ["faces", str(clip), "--emotion", "surprise", "--curve", str(path)]
+    subprocess.run([sys.executable, "-m", "emoverse", *command], check=True)
 
 
 def _server(folder: Path) -> Server:

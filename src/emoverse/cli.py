@@ -15,6 +15,7 @@ from emoverse import __version__
 from emoverse.commands.analyze import analyze
 from emoverse.commands.annotate import app as annotate
 from emoverse.commands.build import build
+from emoverse.commands.calibrate import calibrate
 from emoverse.commands.compare import compare
 from emoverse.commands.convert import convert
 from emoverse.commands.evaluate import evaluate, score
@@ -49,6 +50,7 @@ app.command()(stats)
 app.command()(export)
 app.add_typer(annotate, name="annotate")
 app.command()(train)
+app.command()(calibrate)
 app.command()(merge)
 app.command()(convert)
 app.command("eval")(evaluate)

@@ -191,7 +191,7 @@ def print_scores(console: Console, block: Mapping[str, Any]) -> None:
 
 
 def print_plan(plans: Sequence[StagePlan]) -> None:
-    """Print a training plan: a row for each stage, a column of queries for each task."""
+    """Print a training plan: queries of each stage and task, and the rates they were drawn by."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -200,15 +200,15 @@ def print_plan(plans: Sequence[StagePlan]) -> None:
     table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
     table.add_column("Stage")
     for name in ("Samples", *(task.upper() for task in tasks), "Queries", "Epochs"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for plan in plans:
         counts = plan.counts()
-        cells = [
-            f"{counts[task]:,} ({plan.stage.rates[task]:.0%})" if task in counts else "-"
-            for task in tasks
-        ]
+        cells = [f"{counts[task]:,}" if task in counts else "-" for task in tasks]
         last = (f"{len(plan.records):,}", str(plan.stage.epochs))
         table.add_row(plan.stage.name, f"{plan.samples():,}", *cells, *last)
+        rates = plan.stage.rates  # an edited plan may ask for tasks that have none
+        told = [f"{rates[task]:.0%}" if task in rates else "" for task in tasks]
+        table.add_row("", "", *told, "", "", style="dim")
     Console().print(table)
 
 
@@ -219,6 +219,7 @@ def print_estimate(found: Estimate) -> None:
     from rich.table import Table
 
     from emoverse.training.estimate import GPUS
+    from emoverse.training.projection import ENTRIES, EPOCHS, PEAKS, REACHED, hours
 
     console = Console()
     console.print(
@@ -246,6 +247,15 @@ def print_estimate(found: Estimate) -> None:
         fits = "fits" if found.fits(gigabytes) else "does not fit"
         cards.add_row(f"{gigabytes} GB", fits, f"{most:,}" if most else "-")
     console.print(cards)
+    step = found.batch_tokens * found.operations
+    console.print(
+        f"{found.operations / 1e9:.1f} GFLOP a token, {step / 1e12:.0f} TFLOP a batch, "
+        f"{found.clip_operations / 1e12:.1f} TFLOP to look at a clip.\n"
+        f"The paper's schedule ({EPOCHS} x {ENTRIES:,} entries, each a clip with its queries) at "
+        f"{REACHED:.0%} of a card's peak: "
+        + ", ".join(f"{hours(found.schedule(), PEAKS[gpu]):.1f} h on one {gpu}" for gpu in PEAKS)
+        + "."
+    )
 
 
 def print_faces(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,20 @@ def test_models_are_asked_once_about_the_papers_corpora_and_the_same_subset(tmp_
     with pytest.raises(EmoVerseError, match=r"no records of msa \(mosei\)"):
         other = dump_records(tmp_path / "other.jsonl", strangers)
         answered({"a": "a"}, [other], paper_table("table3"), tmp_path / "o2")
+
+
+def test_a_subset_takes_conversations_whole(tmp_path: Path):
+    records = [replace(r, source="ecf", split="valid") for r in ecpe_records(range(12))]
+    data = dump_records(tmp_path / "emt.jsonl", records)
+    engine = FakeEngine()
+    answered(
+        {"a": "a"}, [data], paper_table("table5"), tmp_path / "out", limit=17, load=lambda _: engine
+    )
+    asked = Counter(name.split("_")[0] for name in engine.asked)
+    whole = Counter(record.id.split("_")[0] for record in records)
+    assert asked and all(asked[talk] == whole[talk] for talk in asked)
+    smallest = min(whole[talk] for talk in whole if talk not in asked)
+    assert 17 - smallest < len(engine.asked) <= 17
 
 
 # --- ablations --------------------------------------------------------------------------------

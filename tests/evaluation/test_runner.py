@@ -148,7 +148,7 @@ def test_limit_and_bad_use(tmp_path):
     for wrong, told in (
         ({"limit": 0}, "limit"),
         ({"protocol": "loose"}, "unknown"),
-        ({"protocol": "semeval"}, "emoverse score"),
+        ({"protocol": "semeval"}, "whole conversations"),
     ):
         with pytest.raises(EmoVerseError, match=told):
             evaluate("fake", data, out=tmp_path / "o2", engine=FakeEngine(), **wrong)

@@ -8,7 +8,8 @@ from PIL import Image
 
 from emoverse.errors import EmoVerseError
 from emoverse.faces.blendshapes import BLENDSHAPES
-from emoverse.faces.landmarks import detector, head_pose, overlap
+from emoverse.faces.face import head_pose, overlap
+from emoverse.faces.landmarks import detector
 from tests.emt import drawn
 
 

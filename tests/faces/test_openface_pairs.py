@@ -8,7 +8,7 @@ import pytest
 
 from emoverse.errors import EmoVerseError
 from emoverse.faces import openface_pairs
-from emoverse.faces.landmarks import Face
+from emoverse.faces.face import Face
 from emoverse.faces.records import AUFrame
 
 

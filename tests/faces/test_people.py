@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emoverse.faces.landmarks import Face
+from emoverse.faces.face import Face
 from emoverse.faces.people import Tracker
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emoverse.faces.landmarks import Face
+from emoverse.faces.face import Face
 from emoverse.faces.sampling import Sight, watch
 from emoverse.faces.video import LazyFrame
 

@@ -7,27 +7,32 @@ import pytest
 
 from emoverse.errors import EmoVerseError
 from emoverse.inference import calibration
-from emoverse.inference.calibration import Calibration, fitted_temperature
+from emoverse.inference.calibration import Calibration
+
+LOGS = np.log([0.5, 0.3, 0.2])
+WORDS = ("Joy.", "Anger.", "Fear.")
 
 
-@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
-def test_the_temperature_that_made_the_labels_is_found(true: float) -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 3, (4000, 5))
-    honest = np.exp(logits / true)
-    honest /= honest.sum(axis=1, keepdims=True)
-    gold = [int(rng.choice(5, p=row)) for row in honest]
-    told = np.exp(logits)
-    told /= told.sum(axis=1, keepdims=True)
-    assert fitted_temperature(list(told), gold) == pytest.approx(true, rel=0.08)
+def test_without_a_fit_the_probabilities_are_the_models_own() -> None:
+    assert Calibration().probabilities("er", WORDS, LOGS) == pytest.approx([0.5, 0.3, 0.2])
+    tiny = Calibration().probabilities("er", WORDS[:2], np.array([-1000.0, -1001.0]))
+    assert tiny[0] / tiny[1] == pytest.approx(np.e)
+
+
+def test_a_temperature_makes_less_sure_and_a_bias_more_likely() -> None:
+    warm = Calibration({"er": 2.0}, {"er": {"Anger.": 1.0}})
+    chances = warm.probabilities("er", WORDS, LOGS)
+    assert chances.sum() == pytest.approx(1)
+    assert chances[0] / chances[2] == pytest.approx(2.5**0.5)
+    assert chances[1] / chances[2] == pytest.approx(1.5**0.5 * np.e)
+    assert warm.probabilities("msa", WORDS, LOGS) == pytest.approx([0.5, 0.3, 0.2])
 
 
 def test_a_calibration_is_kept_in_the_models_folder(tmp_path: Path) -> None:
     assert calibration.load(tmp_path) == Calibration()
-    fitted = Calibration({"er": 1.7}, 0.35, {"er": 100})
+    fitted = Calibration({"er": 1.7}, {"er": {"Joy.": -0.2}}, 0.35, {"er": 100})
     calibration.save(fitted, tmp_path)
     assert calibration.load(tmp_path) == fitted
-    assert (fitted.temperature("er"), fitted.temperature("msa")) == (1.7, 1.0)
     (tmp_path / calibration.FILE).write_text('{"cause_threshold": "high"}', encoding="utf-8")
     with pytest.raises(EmoVerseError, match=r"calibration\.json"):
         calibration.load(tmp_path)

@@ -28,7 +28,7 @@ def test_every_caption_of_the_builder_can_be_written(
     told = describe(intensities, style=style)  # type: ignore[arg-type]
     if not told.phrases:
         return
-    allowed = caption_grammar(tokenizer(), END)
+    allowed = caption_grammar(_tokens, END)
     tokens = [*_tokens(fer.answer(told.phrases)), END]
     for place, token in enumerate(tokens):
         assert token in allowed(tokens[:place])
@@ -36,7 +36,7 @@ def test_every_caption_of_the_builder_can_be_written(
 
 @given(st.randoms(use_true_random=False))
 def test_whatever_is_written_is_a_caption_that_names_no_au_twice(random: object) -> None:
-    allowed = caption_grammar(tokenizer(), END)
+    allowed = caption_grammar(_tokens, END)
     written: list[int] = []
     while (token := random.choice(allowed(written))) != END:  # type: ignore[attr-defined]
         written.append(token)

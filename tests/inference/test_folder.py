@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from emoverse.errors import EmoVerseError
+from emoverse.inference.analysis import Analysis
 from emoverse.inference.film_report import write_folder_page
 from emoverse.inference.folder import folder_result, read_folder
 from emoverse.inference.journal import journal
 
 from ..faces.clips import write, write_audio
+from ..serving.browsing import Scripted
 from .film_made import FPS, Model, talking
 
 pytestmark = pytest.mark.slow
@@ -81,3 +84,23 @@ def test_the_page_shows_every_clip(clips: Path, tmp_path: Path) -> None:
         html = write_folder_page(clips, book, tmp_path / "a.html").read_text()
     assert html.count("<article") == 5 and html.count("<img") == 2
     assert "broken.mp4 is not a video" in html and "http" not in html.replace("http-equiv", "")
+
+
+def test_many_clips_are_read_together_in_order(clips: Path) -> None:
+    engine = Scripted()
+    wanted = [("a.mp4", "Hooray!"), ("broken.mp4", "Hm."), ("more/b.mp4", None), ("wall.mp4", None)]
+    given = [(clips / name, text) for name, text in wanted]
+    asked: list[int] = []
+    answer = engine.ask
+    engine.ask = lambda some, told=None: asked.append(len(some)) or answer(some, told)  # type: ignore[method-assign, func-returns-value]
+    first, broken, second, wall = engine.analyze_many(given, workers=0)
+    assert isinstance(first, Analysis) and first.text == "Hooray!"
+    assert isinstance(second, Analysis) and second.text is None
+    assert first.clip == str(clips / "a.mp4") and second.clip == str(clips / "more/b.mp4")
+    assert isinstance(broken, EmoVerseError) and "broken.mp4" in str(broken)
+    assert isinstance(wall, EmoVerseError) and "no face was found" in str(wall)
+    # Three questions of each clip at once, then their reasons.
+    assert asked == [6, 2]
+    for one in (first, second):
+        assert list(one.answers) == ["msa", "er", "fer", "eri"]
+        assert one.curves and one.peak is not None

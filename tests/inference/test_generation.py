@@ -5,6 +5,7 @@ import torch
 
 from emoverse.inference.caption_grammar import caption_grammar
 from emoverse.inference.generation import generate
+from emoverse.inference.reader import FaceReader
 from emoverse.inference.scoring import Question, read
 from emoverse.models.decoder import Branch, FusedLlama
 from emoverse.models.emoverse import EmoVerse
@@ -82,7 +83,7 @@ def test_within_a_grammar_the_likeliest_allowed_token_is_written(
 ) -> None:
     prompts, seen = _prompts(model), features(model, 2)
     end = int(model.tokenizer.convert_tokens_to_ids("<|im_end|>"))  # type: ignore[arg-type]
-    grammar = caption_grammar(model.tokenizer, end)
+    grammar = caption_grammar(FaceReader(model).words, end)
     found = generate(
         model,
         _read(model, prompts, seen),

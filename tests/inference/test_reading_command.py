@@ -21,6 +21,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 class Engine:
     name = "stand-in"
+    frames = 0
 
     def __init__(self) -> None:
         self.ask = Model()

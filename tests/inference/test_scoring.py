@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emoverse.inference.scoring import Question, normalised, read
+from emoverse.inference.scoring import Question, read
 from emoverse.models.emoverse import EmoVerse
 from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
 from emoverse.tasks import ecpe, er, msa
@@ -79,9 +79,3 @@ def test_tokens_that_are_not_scored_do_not_count(model: EmoVerse) -> None:
 
 def test_no_question_needs_no_run(model: EmoVerse) -> None:
     assert read(model, []) == []
-
-
-def test_probabilities_over_the_answers_sum_to_one() -> None:
-    values = normalised(np.array([-1000.0, -1001.0, -2000.0]))
-    assert values.sum() == pytest.approx(1)
-    assert values[0] / values[1] == pytest.approx(np.e)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import av
 import pytest
 
 from emoverse.errors import EmoVerseError
@@ -68,6 +71,37 @@ def test_a_build_without_cameras_is_told(
     monkeypatch.setattr(sys, "platform", system)
     with pytest.raises(EmoVerseError, match="cannot read cameras"):
         next(webcam.look("0", Model(), "m"))
+
+
+@pytest.mark.parametrize(
+    ("system", "source", "asked"),
+    [
+        ("linux", "1", ("/dev/video1", "v4l2", {})),
+        ("linux", "/dev/camera", ("/dev/camera", "v4l2", {})),
+        ("darwin", "0", ("0:none", "avfoundation", {"framerate": "30"})),
+        ("win32", "HD Webcam", ("video=HD Webcam", "dshow", {})),
+    ],
+)
+def test_a_camera_is_opened_as_its_system_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    landmarker: Path,
+    system: str,
+    source: str,
+    asked: tuple[str, str, dict[str, str]],
+) -> None:
+    stand_in = write(tmp_path / "a.mp4", talking(1), fps=FPS)
+    real, seen = av.open, []
+
+    def opened(name: str, format: str, options: dict[str, str]) -> Any:
+        seen.append((name, format, options))
+        return real(str(stand_in))
+
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(webcam.av, "open", opened)
+    with contextlib.suppress(EmoVerseError):  # a file is over before a window is full
+        next(webcam.look(source, Model(), "m"), None)
+    assert seen == [asked]
 
 
 def test_a_source_without_a_picture_is_told(tmp_path: Path, landmarker: Path) -> None:

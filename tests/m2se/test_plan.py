@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoverse.emt.record import Record
-from emoverse.m2se.plan import plan
-from emoverse.m2se.recipe import Stage
+from emoverse.emt.record import Record, dump_records
+from emoverse.m2se.plan import plan, planned, sample_of
+from emoverse.m2se.recipe import Recipe, Stage
 from emoverse.tasks import TASKS
 
 
@@ -97,3 +98,22 @@ def test_another_seed_draws_other_samples() -> None:
     stage = Stage("s", {"msa": 1.0, "er": 1.0}, samples=30)
     drawn = [{r.id for r in plan(_utterances(100), [stage], seed)[0].records} for seed in (0, 1)]
     assert drawn[0] != drawn[1]
+
+
+def _planned(data: Path, share: float, seed: int = 0) -> list[set[str]]:
+    """The samples of each stage: half of all go to the first."""
+    stages = (Stage("1", {"msa": 1.0}, samples=1000), Stage("2", {"er": 1.0}))
+    recipe = Recipe("compact", str(data), stages, seed=seed, share=share)
+    return [{sample_of(record) for record in one.records} for one in planned(recipe)]
+
+
+def test_a_share_keeps_whole_samples_and_shrinks_what_a_stage_draws(tmp_path: Path) -> None:
+    records = _utterances(2000)
+    data = dump_records(tmp_path / "train.jsonl", records)
+    whole, tenth, twice = (_planned(data, share) for share in (1.0, 0.1, 0.2))
+    assert list(map(len, whole)) == [1000, 1000]
+    assert len(tenth[0]) == 100 and 70 < len(tenth[1]) < 130
+    assert set().union(*tenth) < set().union(*twice)  # a larger share holds the smaller
+    assert set().union(*_planned(data, 0.1, seed=1)) != set().union(*tenth)
+    more = dump_records(tmp_path / "more.jsonl", [*_utterances(2001)[4000:], *reversed(records)])
+    assert set().union(*_planned(more, 0.1)) - {"2000"} == set().union(*tenth) - {"2000"}

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoverse.emt.record import Record
+from emoverse.cli import main
+from emoverse.emt.record import Record, dump_records
 from emoverse.errors import EmoVerseError
 from emoverse.m2se.plan import plan, read_plan, write_plan
 from emoverse.m2se.recipe import Stage
@@ -68,3 +69,42 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, told: str) -> None:
     path.write_text(f"one\tu1\tmsa\n{line}\n")
     with pytest.raises(EmoVerseError, match=told):
         read_plan(path, _data(), STAGES)
+
+
+def _shown(recipe: Path, out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> list[str]:
+    """The table's lines, in a terminal of 80 columns."""
+    with pytest.raises(SystemExit) as ended:
+        main(["train", str(recipe), "--plan-only", "--out", str(out), *more])
+    assert ended.value.code == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_plan_is_shown_and_written_and_nothing_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    train = dump_records(tmp_path / "train.jsonl", _data())
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: compact\ntrain: {train}\nseed: 3\nstages:\n"
+        "  - {name: one, rates: {msa: 0.9, er: 0.5}, samples: 20}\n"
+        "  - {name: two, rates: {er: 1.0, ecpe: 0.7}}\n"
+    )
+    out = tmp_path / "out"
+    heading, _, one, rates, two, *_, told = _shown(recipe, out, capsys)
+    assert heading.split() == ["Stage", "Samples", "MSA", "ER", "ECPE", "Queries", "Epochs"]
+    drawn = plan(_data(), STAGES, 3)
+    first, second = (stage.counts() for stage in drawn)
+    assert one.split()[2:6] == [str(first["msa"]), str(first["er"]), "-", str(sum(first.values()))]
+    assert rates.split() == ["90%", "50%"]
+    assert two.split()[3:5] == [str(second["er"]), str(second["ecpe"])]
+    written = out / "plan.tsv"
+    assert str(written) in told
+    assert [path.name for path in out.iterdir()] == ["plan.tsv"]
+    same = write_plan(tmp_path / "same.tsv", drawn, 3)
+    assert written.read_bytes() == same.read_bytes()
+    # Edited, with a task that the stage has no rate for, it is taken as it stands.
+    written.write_text("one\tu4\tmsa\ntwo\tu3\ter msa\n")
+    edited = _shown(recipe, tmp_path / "again", capsys, "--set", f"plan={written}")
+    assert edited[4].split() == ["two", "1", "1", "1", "2", "2"]
+    assert edited[5].split() == ["100%"]

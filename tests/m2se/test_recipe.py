@@ -147,6 +147,8 @@ def test_overrides_reach_every_depth(small: Path) -> None:
         ("stages.1.name=one", "stages need names, each its own"),
         ("stages=[]", "stages need names, each its own"),
         ("batch_tokens=0", "batch_tokens: 0; use 1 or more"),
+        ("share=0", "share: 0.0; use more than 0 and at most 1"),
+        ("share=1.5", "share: 1.5; use more than 0 and at most 1"),
         ("stages.0.rates.er=1.5", "stage 'one' has er: 1.5; .* rates from 0 to 1"),
     ],
 )

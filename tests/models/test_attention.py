@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,14 @@ from torch.nn import functional
 
 from emoverse.errors import EmoVerseError
 from emoverse.models import attention
-from emoverse.models.attention import block_mask, choose, grouped_bmm, tree_flex, tree_mask
+from emoverse.models.attention import (
+    block_mask,
+    choose,
+    grouped_bmm,
+    seen_keys,
+    tree_flex,
+    tree_mask,
+)
 from emoverse.models.prefix_tree import PrefixTree, merge, pack, side_by_side
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -110,6 +119,52 @@ def test_flex_attention_equals_the_masked_one(heads: tuple[int, int]) -> None:
     for row, tree in enumerate(trees):  # padding sees other things, and nobody sees it
         n = len(tree.tokens)
         torch.testing.assert_close(results[0][row, :n], results[1][row, :n], atol=1e-5, rtol=1e-5)
+
+
+def _seen(visible: np.ndarray) -> np.ndarray:
+    """(longest, longest) bool: which keys a query's block is held to."""
+    found = np.zeros(visible.shape[1:], dtype=bool)
+    begin = 0
+    for end, runs in seen_keys(visible, attention.NAME)["key_runs"]:
+        for a, b in runs:
+            found[begin:end, a:b] = True
+        begin = end
+    assert begin == len(found)
+    return found
+
+
+@pytest.mark.parametrize("length", [130, 200, 256, 700])
+@pytest.mark.parametrize("kind", [merge, pack])
+def test_keys_that_a_block_does_not_see_are_left_out_and_change_nothing(
+    length: int, kind: Callable[[list[list[int]]], PrefixTree]
+) -> None:
+    rng = np.random.default_rng(length)
+    sequences = [[7] * 20 + list(rng.integers(0, 50, length // 5)) for _ in range(5)]
+    trees = [kind(sequences), kind(sequences[:3])]
+    _, _, visible = side_by_side(trees, multiple=1)
+    size = visible.shape[-1]
+    assert bool((_seen(visible) >= visible.any(axis=0)).all())
+    inputs = [
+        torch.randn(2, heads, size, 8, generator=torch.Generator().manual_seed(heads))
+        for heads in (4, 2, 2)
+    ]
+    mask = tree_mask(trees, visible, attention.NAME, torch.float32, CPU)
+    results = []
+    for told in ({}, seen_keys(visible, attention.NAME)):
+        given = [tensor.clone().requires_grad_() for tensor in inputs]
+        out, _ = grouped_bmm(torch.nn.Module(), *given, mask, 0.3, **told)
+        out.square().sum().backward()
+        results.append([out.detach(), *(tensor.grad for tensor in given)])
+    for whole, blocks in zip(*results, strict=True):
+        torch.testing.assert_close(whole, blocks, atol=1e-5, rtol=1e-5)
+
+
+def test_long_rows_of_short_branches_leave_most_keys_out() -> None:
+    sequences = [[7] * 64 + [n] * 128 for n in range(8)]
+    _, _, visible = side_by_side([merge(sequences)])
+    assert _seen(visible).mean() < 0.3
+    assert seen_keys(visible, "sdpa") == {}
+    assert seen_keys(visible[:, :128, :128], attention.NAME) == {}
 
 
 def test_a_packed_row_leaves_most_blocks_out() -> None:

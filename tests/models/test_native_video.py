@@ -17,9 +17,9 @@ from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.models import any_mllm, processing
 from emoverse.models.any_mllm import Mllm
+from emoverse.models.sights import sights
 from emoverse.tasks import er, eri, msa
 from emoverse.training.rows import Sample, row_of, rows
-from emoverse.training.sights import sights
 from emoverse.training.step import Padded, batch_losses, check_rows, own_path
 from emoverse.training.visual import Visual, tokenised, watch
 from emoverse.training.visual_cache import open_cache

@@ -42,7 +42,7 @@ def test_health_needs_no_token_and_everything_else_does(live: Running) -> None:
 
 def test_a_browser_shows_the_token_as_a_password_for_pages_only(live: Running) -> None:
     token = live.client.headers["Authorization"].split()[1]
-    bare = httpx2.Client(base_url=live.url, auth=("anyone", token))
+    bare = httpx2.Client(base_url=live.url, auth=("anyone", token), timeout=120)
     assert bare.get("/openapi.json").status_code == 200
     assert bare.get("/v1/jobs").status_code == 401
 

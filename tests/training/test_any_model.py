@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from huggingface_hub import HfApi
 from PIL import Image
 
 from emoverse.emt.record import dump_records
@@ -157,3 +159,14 @@ def test_a_push_makes_the_repository_and_sends_the_folder(
     assert sent == [("me/mine", {"private": True, "exist_ok": True}), tmp_path]
     with pytest.raises(EmoVerseError, match=r"me/taken: the hub took no upload \(not yours\)"):
         push_to_hub(tmp_path, "me/taken")
+
+
+def test_a_hub_that_cannot_be_reached_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as probe:  # nobody listens where it was bound
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        monkeypatch.setattr(model_folder, "HfApi", lambda: HfApi(endpoint=nobody, token="mine"))
+        with pytest.raises(EmoVerseError, match=r"me/mine: the hub took no upload \(.+refused"):
+            push_to_hub(tmp_path, "me/mine")

@@ -59,6 +59,14 @@ def test_a_smaller_batch_and_rank_cost_less() -> None:
     assert small.trained < found.trained
 
 
+def test_checkpointing_keeps_what_enters_a_layer() -> None:
+    recipe = load_recipe(RECIPES / "emoverse-4b.yaml")
+    whole, small = estimate(recipe), estimate(replace(recipe, gradient_checkpointing=True))
+    assert small.activations < 0.2 * whole.activations
+    assert small.activations > 32 * 3072 * 2  # layers, width, bytes
+    assert (small.weights, small.optimiser) == (whole.weights, whole.optimiser)
+
+
 @pytest.mark.parametrize(("kind", "gigabytes"), [("nf4", 3.0), ("int8", 4.8)])
 def test_quantized_weights_are_smaller(kind: str, gigabytes: float) -> None:
     """Phi-3's 3.62 billion linear weights shrink; embeddings, output layer and ViT do not."""
@@ -92,7 +100,7 @@ def test_what_is_counted_is_what_autograd_keeps() -> None:
     network = meta_model(config).to(torch.bfloat16)
     model = prepare("small", network, plan._NoProcessor())  # type: ignore[arg-type]
     add_lora(model, recipe.lora)
-    counted = plan._kept(model)
+    counted = plan._kept(model, checkpointing=False)
 
     language = network.model.language_model.to_empty(device="cpu")
     tokens = 256

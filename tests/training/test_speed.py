@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.m2se.recipe import Lora, Recipe, Stage
 from emoverse.models import any_mllm
 from emoverse.models.any_mllm import Mllm
+from emoverse.models.emoverse import EmoVerse
 from emoverse.training import speed
 from emoverse.training.optimiser import Trained, add_lora
 from emoverse.training.rows import rows
@@ -95,6 +97,40 @@ def test_compiled_layers_have_the_same_losses_and_gradients() -> None:
             found.append((norms, batch_losses(model, batch, _visual(model))))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-3)
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("make", [_mllm, tiny_model])
+def test_checkpointed_layers_learn_the_same_and_keep_less(
+    make: Callable[[], Mllm | EmoVerse],
+) -> None:
+    found, kept = [], []
+    for checkpointed in (False, True):
+        model = make()
+        if isinstance(model, EmoVerse):
+            add_lora(model, Lora(r=2, dropout=0.2))
+        for name, value in model.network.named_parameters():
+            if "lora_" in name:  # half of which starts at zero
+                value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
+        language = language_of(model)
+        tune(model, replace(RECIPE, gradient_checkpointing=checkpointed), CPU, 100)
+        sizes: list[int] = []
+
+        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        torch.manual_seed(3)  # dropout is drawn again in the backward pass
+        states = torch.randn(2, 40, language.config.hidden_size)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            out = language(inputs_embeds=states, use_cache=False).last_hidden_state
+        kept.append(sum(sizes))
+        out.square().sum().backward()
+        gradients = [p.grad for p in model.network.parameters() if p.grad is not None]
+        assert len(gradients) > 20
+        found.append([out.detach(), *gradients])
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(plain, again)
+    assert kept[1] < 0.5 * kept[0]
 
 
 def test_the_layers_are_found_under_lora() -> None:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emoverse.commands.options import Json, Protocol
+from emoverse.commands.options import Json
 from emoverse.terminal import counting, print_scores, tables, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-class ScoreProtocol(str, Enum):
-    """The protocols of `score`, which also knows SemEval-2024 Task 3's own."""
+class EndToEnd(str, Enum):
+    """How ECPE is scored: as `Protocol` says, or by SemEval-2024 Task 3's own rules."""
 
     paper = "paper"
     strict = "strict"
@@ -63,7 +63,13 @@ def evaluate(
     data: Annotated[
         Path, typer.Argument(metavar="EMT.jsonl|OFFICIAL.json", help="Records to answer.")
     ],
-    protocol: Annotated[Protocol, typer.Option(help="How ECPE is scored.")] = Protocol.paper,
+    protocol: Annotated[
+        EndToEnd,
+        typer.Option(
+            help="How ECPE is scored; `semeval` takes a SemEval-2024 Task 3 file and tells the "
+            "model no emotion."
+        ),
+    ] = EndToEnd.paper,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where predictions, scores and the report go."),
@@ -73,7 +79,8 @@ def evaluate(
         typer.Option(metavar="DIR", help="The folder that the records' media paths start in."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Answer only the first N records.")
+        int | None,
+        typer.Option(min=1, help="Answer only the first N records (semeval: conversations)."),
     ] = None,
     floors_train: FloorsTrain = None,
     derive_scores: Derive = False,
@@ -86,6 +93,19 @@ def evaluate(
     its text alone and counted in the report. A run that was stopped goes on where it was when the
     same command is given again.
     """
+    if protocol is EndToEnd.semeval:
+        if derive_scores or open_vocabulary or floors_train:
+            raise typer.BadParameter(
+                "the semeval protocol takes no --derive-scores, --open-vocabulary, --floors-train."
+            )
+        from emoverse.evaluation.end_to_end import evaluate_semeval
+
+        with counting("Answering") as progress:
+            scores = evaluate_semeval(
+                model, data, out=out, media_root=media_root, limit=limit, progress=progress
+            )
+        _show_run(scores, json_file)
+        return
     from emoverse.evaluation.runner import evaluate as run
 
     with counting("Answering") as progress:
@@ -114,9 +134,7 @@ def score(
             metavar="DIR", help="Score what `emoverse eval` wrote there again; asks no model."
         ),
     ] = None,
-    protocol: Annotated[
-        ScoreProtocol, typer.Option(help="How ECPE is scored.")
-    ] = ScoreProtocol.paper,
+    protocol: Annotated[EndToEnd, typer.Option(help="How ECPE is scored.")] = EndToEnd.paper,
     floors_train: FloorsTrain = None,
     derive_scores: Derive = False,
     open_vocabulary: OpenVocabulary = False,
@@ -146,7 +164,7 @@ def score(
     files = (task, gold, pred)
     if None in files if run is None else files != (None, None, None):
         raise typer.BadParameter("give --task, --gold and --pred, or --run alone.")
-    if protocol is ScoreProtocol.semeval and (task is not ScoredTask.ecpe or traps):
+    if protocol is EndToEnd.semeval and ((run is None and task is not ScoredTask.ecpe) or traps):
         raise typer.BadParameter("the semeval protocol belongs to --task ecpe, without --traps.")
     if (judge_url is None) != (judge_model is None):
         raise typer.BadParameter("--judge-url and --judge-model go together.")
@@ -157,6 +175,11 @@ def score(
         "open_vocabulary": open_vocabulary,
         "traps": traps,
     }
+    if run is not None and protocol is EndToEnd.semeval:
+        from emoverse.evaluation.end_to_end import score_semeval_run
+
+        _show_run(score_semeval_run(run), json_file)
+        return
     if run is not None:
         from emoverse.evaluation.runner import score_predictions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -65,6 +66,10 @@ def faces(
     style: Annotated[
         Style, typer.Option(help="`Grinning` (paper) or `slightly Cheek Raiser` (merr).")
     ] = Style.paper,
+    curve: Annotated[
+        Path | None,
+        typer.Option(metavar="SVG", help="Draw the sum over time, with the chosen frame."),
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Action units per frame and person, the peak frame, and its caption.
@@ -74,18 +79,26 @@ def faces(
     if au_sum is Sum.emotion and emotion is None:
         raise typer.BadParameter("--au-sum emotion needs --emotion.")
     from emoverse.faces.captions import aus_of
-    from emoverse.faces.sources import measure
+    from emoverse.faces.sources import is_table, measure
 
+    aus = aus_of(emotion) or None if au_sum is Sum.emotion else None
     with waiting(f"Reading {clip}"):
         found = measure(
             clip,
             source.value,
             emotion=emotion,
             style=style.value,
-            aus=aus_of(emotion) or None if au_sum is Sum.emotion else None,
+            aus=aus,
             person=person.value,
         )
     if console := tables(json_file):
         print_faces(console, found.frames, found.peak, found.caption, found.warnings)
+    if curve and found.peak:
+        from emoverse.faces import curve as drawing
+        from emoverse.files import write_text
+
+        image = None if is_table(clip) else drawing.peak_image(clip, found.peak)
+        drawn = drawing.curve(found.frames, found.peak, found.caption, aus=aus, image=image)
+        write_text(curve, drawn)
     if json_file:
         write_json(json_file, {"source": clip, "measured_by": source.value} | asdict(found))

@@ -74,6 +74,7 @@ def film(
                 silences=silences,
                 person=person,
                 workers=_workers(workers),
+                frames=engine.frames,
                 progress=tell,
             )
         result = film_result(book, engine.name)
@@ -110,6 +111,7 @@ def folder(
                 engine.name,
                 tasks=tasks,
                 workers=_workers(workers),
+                frames=engine.frames,
                 progress=lambda done, total: tell(f"Reading {root}", done, total),
             )
         found = folder_result(book)
@@ -138,7 +140,14 @@ def live(
     engine = _engine(model)
     began = time.monotonic()
     try:
-        for glance in webcam.look(source, engine.ask, engine.name, every=every, tasks=tasks):
+        for glance in webcam.look(
+            source,
+            engine.ask,
+            engine.name,
+            every=every,
+            tasks=tasks,
+            pictures=engine.frames,
+        ):
             print(json.dumps(_row(glance)) if as_json else _line(glance), flush=True)
             if seconds is not None and time.monotonic() - began >= seconds:
                 return

@@ -8,6 +8,7 @@ place, and the others never notice. Results do not travel back; the work writes 
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -213,6 +214,9 @@ def _serve(pipe: Connection, start: Callable[[], Work[Any]]) -> None:
     except EmoVerseError as error:
         pipe.send(("cannot start", str(error)))
         return
+    # What was loaded stays: collections of garbage need not look through it after every task.
+    gc.collect()
+    gc.freeze()
     pipe.send(("ready", None))
     while True:
         try:

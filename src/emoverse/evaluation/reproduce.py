@@ -13,7 +13,7 @@ from emoverse.emt.record import Record, dump_records, load_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.compare import compare
 from emoverse.evaluation.floors import floors
-from emoverse.evaluation.gold import unique_ids
+from emoverse.evaluation.gold import conversation_key, unique_ids
 from emoverse.evaluation.paper_tables import PAPER, SOURCE, Column, PaperTable
 from emoverse.evaluation.runner import Answerer, evaluate, scored_run
 from emoverse.evaluation.runs import load_run
@@ -69,7 +69,8 @@ def answered(
         out: the records asked go to `data/`, the answers to `runs/`.
         protocol: see `emoverse.evaluation.runner.evaluate`.
         media_root: likewise; the folder of the first file by default.
-        limit: at most this many records a task, drawn at random, the same for every model.
+        limit: at most this many records a task, drawn at random, the same for every model;
+            conversations whole.
         floors_train: for the floors, see `emoverse.evaluation.floors.floors`.
         load: makes the engine of a model; None lets `evaluate` load it.
         progress: called with (answered, all) records of a task.
@@ -109,7 +110,7 @@ def subset_note(limit: int, data: Sequence[Path]) -> str:
     names = ", ".join(path.name for path in data)
     return (
         f"A subset: at most {limit:,} records a task, drawn at random (seed {_SEED}) from {names}, "
-        "the same for every model."
+        "conversations whole, the same for every model."
     )
 
 
@@ -188,15 +189,27 @@ def _chosen(
     chosen = {}
     for task in tasks:
         mine = [r for r in records if r.task == task and r.source in ("", CORPUS[task])]
-        if limit is not None and limit < len(mine):
-            kept = set(random.Random(_SEED).sample(range(len(mine)), limit))
-            mine = [record for place, record in enumerate(mine) if place in kept]
         if mine:
-            chosen[task] = mine
+            chosen[task] = mine if limit is None else _drawn(mine, limit)
     if not chosen:
         wanted = ", ".join(f"{task} ({CORPUS[task]})" for task in tasks)
         raise EmoVerseError(f"{', '.join(map(str, data))}: no records of {wanted}.")
     return chosen
+
+
+def _drawn(records: Sequence[Record], limit: int) -> list[Record]:
+    """At most `limit` records of a task; a conversation is taken whole or not at all."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        key = conversation_key(record) if record.task == "ecpe" else record.id
+        groups.setdefault(key, []).append(record)
+    order = sorted(groups)
+    random.Random(_SEED).shuffle(order)
+    kept: set[str] = set()
+    for key in order:
+        if len(kept) + len(groups[key]) <= limit:
+            kept |= {record.id for record in groups[key]}
+    return [record for record in records if record.id in kept]
 
 
 def _blocks(folder: Path, protocol: str) -> list[tuple[dict[str, Any], set[str]]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,15 +93,81 @@ def evaluate(
     for record in records:  # a bad gold is told before the model is asked
         gold_label(record)
     out = Path(out) if out is not None else Path(f"{data.stem}-eval")
+    ask(
+        asked(model, engine),
+        data,
+        records,
+        out,
+        media_root=media_root,
+        limit=limit,
+        floors_train=floors_train,
+        progress=progress,
+    )
+    return score_predictions(
+        out, protocol, derive_scores=derive_scores, open_vocabulary=open_vocabulary
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who answers a run: loaded when the first question is put, and then kept.
+
+    Attributes:
+        model: as it was named.
+        name: for people.
+        sha256: of what decides its answers, None where unknown.
+        load: gives the engine.
+    """
+
+    model: str
+    name: str
+    sha256: str | None
+    load: Callable[[], Answerer]
+
+
+def asked(model: str, engine: Answerer | None = None) -> Asked:
+    """The model of that name, or an engine that answers in its place."""
+    if engine is not None:
+        name = str(getattr(engine, "name", None) or Path(model).name)
+        return Asked(model, name, getattr(engine, "sha256", None), lambda: engine)
+    name = model if model == "compact" else Path(model).name
+    return Asked(model, name, model_sha256(model), functools.cache(lambda: _loaded(model)))
+
+
+def ask(
+    who: Asked,
+    data: Path,
+    records: Sequence[Record],
+    out: Path,
+    *,
+    media_root: Path | str | None = None,
+    limit: int | None = None,
+    floors_train: Path | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Put to a model what `predictions.jsonl` in `out` does not answer yet.
+
+    Args:
+        who: answers.
+        data: the file that `load_run` reads the records from again.
+        records: its records, with ids of their own, as many as `limit` says.
+        out: the folder of the run.
+        media_root: see `evaluate`.
+        limit: likewise.
+        floors_train: likewise.
+        progress: likewise.
+
+    Raises:
+        EmoVerseError: `out` holds a run of another model, other data or other media.
+    """
     out.mkdir(parents=True, exist_ok=True)
     root = Path(media_root) if media_root is not None else None
-    name = str(getattr(engine, "name", None) or (model if model == "compact" else Path(model).name))
-    with writing(out):
+    with writing(out / PREDICTIONS):
         open_run(
             out,
-            model=model,
-            model_name=name,
-            model_sha256=model_sha256(model) if engine is None else getattr(engine, "sha256", None),
+            model=who.model,
+            model_name=who.name,
+            model_sha256=who.sha256,
             data=data,
             media_root=root,
             limit=limit,
@@ -114,17 +182,9 @@ def evaluate(
         if progress:
             progress(len(done), len(records))
         if waiting:
-            if engine is None:
-                from emoverse.inference.engine import load_model  # heavy
-
-                engine = load_model(model)
-            rows = _rows(engine, waiting, root, name)
-            for count in append(out / PREDICTIONS, rows):
+            for count in append(out / PREDICTIONS, _rows(who.load(), waiting, root, who.name)):
                 if progress:
                     progress(len(done) + count, len(records))
-    return score_predictions(
-        out, protocol, derive_scores=derive_scores, open_vocabulary=open_vocabulary
-    )
 
 
 def score_predictions(
@@ -244,10 +304,19 @@ def _further(
     return found
 
 
+def _loaded(model: str) -> Answerer:
+    from emoverse.inference.engine import load_model  # heavy
+
+    engine: Answerer = load_model(model)
+    return engine
+
+
 def _check(protocol: str) -> None:
     check_protocol(protocol, "ecpe")
     if protocol == "semeval":
-        raise EmoVerseError("`semeval` scores files; use `emoverse score`, or `paper` or `strict`.")
+        raise EmoVerseError(
+            "`semeval` is for whole conversations (`evaluate_semeval`); use `paper` or `strict`."
+        )
 
 
 def _rows(

@@ -25,6 +25,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.evaluation.gold import unique_ids
 from emoverse.evaluation.predictions import Answer
 from emoverse.files import read_json, sha256_of, write_json
+from emoverse.inference import calibration
 
 PREDICTIONS = "predictions.jsonl"
 SETTINGS = "run.json"
@@ -124,21 +125,21 @@ def load_run(folder: Path | str) -> Run:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Hold the folder for one writer; a torn last line, left by a kill, is cut off first.
+def writing(log: Path) -> Iterator[None]:
+    """Hold the folder of a log for one writer; a last line torn by a kill is cut off first.
 
     Raises:
         EmoVerseError: another process is writing there.
     """
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(log.parent / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise EmoVerseError(
-            f"{folder}: another evaluation is writing there; wait for it or name another --out."
+            f"{log.parent}: another evaluation is writing there; wait for it or name another --out."
         ) from None
     try:
-        _drop_torn_line(folder / PREDICTIONS)
+        _drop_torn_line(log)
         yield
     finally:
         lock.release()
@@ -179,17 +180,19 @@ def fingerprint(record: Record) -> str:
     return hashlib.sha256("\0".join((record.query, *record.media)).encode()).hexdigest()[:32]
 
 
-def model_sha256(model: str) -> str | None:
-    """One hash of everything that decides a model's answers: weights, configuration, tokenizer.
+def model_sha256(model: str, *, calibrated: bool = True) -> str | None:
+    """One hash of all that decides a model's answers: weights, settings, tokenizer, calibration.
 
     Args:
         model: `compact` or a model folder.
+        calibrated: False leaves the calibration out.
 
     Returns:
         Hex digits; None when there is no such folder. An adapter without base weights beside it
-        counts with the pinned hash of the compact model's language model.
+        counts with those of the model it was trained on.
     """
     from emoverse.models import compact, weights  # heavy
+    from emoverse.models.trained import ADAPTER, known_recipe
 
     folder = compact.SHIPPED if model == "compact" else Path(model)
     if not folder.is_dir():
@@ -200,11 +203,14 @@ def model_sha256(model: str) -> str | None:
         if path.suffix in _WEIGHTS and not path.name.startswith("checkpoint")
     ]
     digest = hashlib.sha256()
-    for path in [*files, *(folder / name for name in _CONFIGS)]:
+    configs = (*_CONFIGS, calibration.FILE) if calibrated else _CONFIGS
+    for path in [*files, *(folder / name for name in configs)]:
         if path.is_file():
             digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
-    if (folder / "adapter_model.safetensors").is_file():
-        digest.update(weights.SMOLLM2_GGUF.sha256.encode())
+    if (folder / ADAPTER).is_file():
+        base = str(known_recipe(folder).get("model", "compact"))
+        own = weights.SMOLLM2_GGUF.sha256 if base == "compact" else model_sha256(base)
+        digest.update((own or base).encode())
     return digest.hexdigest()
 
 

@@ -4,7 +4,7 @@ The rules are those of the organisers' public script (NUSTM/SemEval-2024_ECAC, C
 pairs are matched by conversation, emotion utterance, emotion and cause utterance; a pair given
 twice counts once; pairs of the emotion `neutral` count nowhere; predicted conversations that gold
 does not have are not looked at; a gold conversation without a prediction stops the scoring. The
-script adds 1e-8 to every denominator, which is left out here (it moves no printed digit).
+script's 1e-8 in every denominator is kept, so figures agree to the last digit.
 """
 
 from __future__ import annotations

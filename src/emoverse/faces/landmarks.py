@@ -6,13 +6,7 @@ faces, a mesh network gives 478 points, a third network gives ARKit blendshapes.
 
 from __future__ import annotations
 
-import math
-import os
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -22,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emoverse.errors import EmoVerseError
+from emoverse.faces.face import Face, area, face_of, moved, overlap, scaled
+from emoverse.faces.quiet import quiet_stderr
 from emoverse.faces.squares import around, tiles
 
 LANDMARKS = 478
@@ -34,31 +30,6 @@ _GREY = 128
 # Boxes that overlap so far (intersection over union) are of one face.
 _SAME = 0.3
 _STEEPEST_ROLL = 45.0
-# Faces turned by up to this angle keep full confidence; see `_confidence`.
-_FREE_TURN = math.radians(30)
-
-_quiet_lock = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Face:
-    """One detected face, in pixels of the picture given to `Detector.detect`.
-
-    Attributes:
-        box: (x0, y0, x1, y1), the landmarks' bounding box; may reach beyond the picture.
-        landmarks: float32 (478, 3): x, y in pixels, z in the same scale, smaller is nearer.
-        blendshapes: ARKit name (`mouthSmileLeft`, ...) to 0..1; 51 of ARKit's 52, MediaPipe
-            has no `tongueOut`.
-        confidence: 0..1, see `detector`.
-        pose: head (yaw, pitch, roll) in degrees: yaw > 0 is turned to the picture's right,
-            pitch > 0 is looking up, roll > 0 is tilted clockwise as seen in the picture.
-    """
-
-    box: tuple[float, float, float, float]
-    landmarks: NDArray[np.float32]
-    blendshapes: dict[str, float]
-    confidence: float
-    pose: tuple[float, float, float]
 
 
 class Detector:
@@ -137,16 +108,16 @@ class Detector:
         if known is None:
             faces = self._find(picture, timestamp_ms)
         else:
-            faces = _scaled(known, scale, picture.shape[:2])
+            faces = scaled(known, scale, picture.shape[:2])
         if near and not self._video:
-            faces = self._find_near(picture, faces, _scaled(near, scale, picture.shape[:2]))
+            faces = self._find_near(picture, faces, scaled(near, scale, picture.shape[:2]))
         if not self._video and (thorough or (thorough is None and not faces)):
             # The detector sees the whole picture as 128x128 pixels; a square tile of a wide frame
             # makes a small face about twice as large there.
             in_tiles = self._find_in(picture, faces, tiles(*picture.shape[:2]))
             faces = in_tiles or self._find_in_border(picture)
-        faces = _scaled(faces, 1 / scale, (height, width))
-        return sorted(faces, key=lambda face: -_area(face.box))[: self._max_faces]
+        faces = scaled(faces, 1 / scale, (height, width))
+        return sorted(faces, key=lambda face: -area(face.box))[: self._max_faces]
 
     def _find(self, image: NDArray[np.uint8], timestamp_ms: int | None = None) -> list[Face]:
         import mediapipe
@@ -160,7 +131,7 @@ class Detector:
             result = self._run(self._landmarker.detect, picture)
         height, width = image.shape[:2]
         return [
-            _face(points, shapes, matrix, width, height)
+            face_of(points, shapes, matrix, width, height)
             for points, shapes, matrix in zip(
                 result.face_landmarks,
                 result.face_blendshapes,
@@ -172,7 +143,7 @@ class Detector:
     def _run(self, function: Any, *arguments: Any) -> Any:
         if self._warm:
             return function(*arguments)
-        with _quiet_stderr():
+        with quiet_stderr():
             result = function(*arguments)
         self._warm = True
         return result
@@ -194,17 +165,17 @@ class Detector:
         found = list(found)
         for left, top, side in squares:
             for face in self._find(image[top : top + side, left : left + side]):
-                moved = _moved(face, left, top, 1.0, image.shape[:2])
+                placed = moved(face, left, top, 1.0, image.shape[:2])
                 # A face cut by a square's inner edge is whole in the neighbouring one.
                 cut = (
-                    (left > 0 and moved.box[0] < left)
-                    or (top > 0 and moved.box[1] < top)
-                    or (left + side < image.shape[1] and moved.box[2] > left + side)
-                    or (top + side < image.shape[0] and moved.box[3] > top + side)
+                    (left > 0 and placed.box[0] < left)
+                    or (top > 0 and placed.box[1] < top)
+                    or (left + side < image.shape[1] and placed.box[2] > left + side)
+                    or (top + side < image.shape[0] and placed.box[3] > top + side)
                 )
-                known = any(overlap(moved.box, other.box) >= _SAME for other in found)
-                if not (cut or known) and _plausible(moved):
-                    found.append(moved)
+                known = any(overlap(placed.box, other.box) >= _SAME for other in found)
+                if not (cut or known) and _plausible(placed):
+                    found.append(placed)
         return found
 
     def _find_in_border(self, image: NDArray[np.uint8]) -> list[Face]:
@@ -212,7 +183,7 @@ class Detector:
         down, right = round(_BORDER * height), round(_BORDER * width)
         padded = np.pad(image, ((down, down), (right, right), (0, 0)), constant_values=_GREY)
         faces = [face for face in self._find(padded) if _plausible(face)]
-        return [_moved(face, -right, -down, 1.0, (height, width)) for face in faces]
+        return [moved(face, -right, -down, 1.0, (height, width)) for face in faces]
 
 
 def detector(
@@ -249,39 +220,10 @@ def detector(
     return Detector(Path(model), running_mode, max_faces)
 
 
-def overlap(
-    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
-) -> float:
-    """Intersection over union of two (x0, y0, x1, y1) boxes, 0..1."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (_area(first) + _area(second) - shared)
-
-
-def head_pose(matrix: NDArray[Any]) -> tuple[float, float, float]:
-    """Head (yaw, pitch, roll) in degrees from a face-to-camera transformation.
-
-    Args:
-        matrix: (4, 4) or (3, 3); camera x to the right, y up, z towards the camera (MediaPipe's
-            facial transformation matrix).
-
-    Returns:
-        Angles as in `Face.pose`, for rotation = yaw about y, then pitch about x, then roll about z.
-    """
-    rotation = np.asarray(matrix, dtype=float)[:3, :3]
-    yaw = math.atan2(rotation[0, 2], rotation[2, 2])
-    pitch = math.atan2(rotation[1, 2], math.hypot(rotation[1, 0], rotation[1, 1]))
-    roll = math.atan2(-rotation[1, 0], rotation[1, 1])
-    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
-
-
 def _landmarker(model: Path, video: bool, max_faces: int) -> Any:
     if not model.is_file():
         raise EmoVerseError(f"{model}: no such face landmark model; run `emoverse pull compact`.")
-    with _quiet_stderr():
+    with quiet_stderr():
         from mediapipe.tasks.python import BaseOptions, vision
 
         options = vision.FaceLandmarkerOptions(
@@ -306,55 +248,9 @@ def _landmarker(model: Path, video: bool, max_faces: int) -> Any:
             ) from None
 
 
-def _face(points: Any, shapes: Any, matrix: Any, width: int, height: int) -> Face:
-    landmarks = np.array([(p.x * width, p.y * height, p.z * width) for p in points], np.float32)
-    pose = head_pose(matrix)
-    return Face(
-        box=_bounds(landmarks),
-        landmarks=landmarks,
-        blendshapes={s.category_name: float(s.score) for s in shapes if s.category_name[0] != "_"},
-        confidence=_confidence(landmarks, pose, (height, width)),
-        pose=pose,
-    )
-
-
 def _plausible(face: Face) -> bool:
     # Second looks also turn up patterns in curtains and wood; those are seldom upright.
     return abs(face.pose[2]) <= _STEEPEST_ROLL
-
-
-def _moved(face: Face, x: float, y: float, scale: float, size: tuple[int, ...]) -> Face:
-    landmarks = (face.landmarks + np.array([x, y, 0], np.float32)) * np.float32(scale)
-    return replace(
-        face,
-        box=_bounds(landmarks),
-        landmarks=landmarks,
-        confidence=_confidence(landmarks, face.pose, size),
-    )
-
-
-def _scaled(faces: Sequence[Face], scale: float, size: tuple[int, ...]) -> list[Face]:
-    """Faces of a picture in another size of the same picture."""
-    return [face if scale == 1 else _moved(face, 0.0, 0.0, scale, size) for face in faces]
-
-
-def _confidence(
-    landmarks: NDArray[np.float32], pose: tuple[float, float, float], size: tuple[int, ...]
-) -> float:
-    height, width = size[:2]
-    x, y = landmarks[:, 0], landmarks[:, 1]
-    inside = float(np.mean((x >= 0) & (x < width) & (y >= 0) & (y < height)))
-    facing = math.cos(math.radians(pose[0])) * math.cos(math.radians(pose[1]))
-    return inside * min(1.0, max(0.0, facing / math.cos(_FREE_TURN)))
-
-
-def _bounds(landmarks: NDArray[np.float32]) -> tuple[float, float, float, float]:
-    (x0, y0), (x1, y1) = landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)
-    return float(x0), float(y0), float(x1), float(y1)
-
-
-def _area(box: tuple[float, float, float, float]) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
 def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -376,26 +272,3 @@ def _enlarged(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     scale = min(_UPSCALED_SIDE / min(height, width), max(1.0, 1280 / max(height, width)))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), scale
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep the native libraries' start-up chatter off the terminal.
-
-    They write to file descriptor 2 before any log level can be set, so the descriptor itself is
-    pointed elsewhere for the moment; errors still arrive as exceptions.
-    """
-    with _quiet_lock:
-        try:
-            sys.stderr.flush()
-            kept = os.dup(2)
-        except (OSError, ValueError, AttributeError):
-            yield  # no stderr to protect, as under pythonw
-            return
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

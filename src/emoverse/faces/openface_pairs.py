@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from emoverse.corpora.records import Problem
 from emoverse.errors import EmoVerseError
 from emoverse.faces import au_regressor, openface, video
-from emoverse.faces.landmarks import Face, detector, overlap
+from emoverse.faces.face import Face, overlap
+from emoverse.faces.landmarks import detector
 from emoverse.faces.peak import trusted
 from emoverse.faces.records import AUS, AUFrame, Box
 from emoverse.faces.track import MAX_SIDE

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from emoverse.faces.landmarks import overlap
+from emoverse.faces.face import overlap
 from emoverse.faces.records import AUFrame
 
 _LEAST_OVERLAP = 0.3

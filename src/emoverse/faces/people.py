@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoverse.faces.crop import SIZE, alignment
-from emoverse.faces.landmarks import Face, overlap
+from emoverse.faces.face import Face, overlap
 
 # Points that hardly move with the expression: eye corners, nose, forehead, face outline.
 _RIGID = (

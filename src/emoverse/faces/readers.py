@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from emoverse.errors import EmoVerseError
 from emoverse.faces import action_units, au_regressor
-from emoverse.faces.landmarks import Face
+from emoverse.faces.face import Face
 
 Reader = Callable[[Face], dict[str, float]]
 """A face's AU intensities, 0..5."""

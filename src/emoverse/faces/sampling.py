@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from emoverse.faces.landmarks import Detector, Face, overlap
+from emoverse.faces.face import Face, overlap
+from emoverse.faces.landmarks import Detector
 from emoverse.faces.video import LazyFrame
 
 # How far a sum may rise inside a gap, in mean steps between grid points a second of the gap; and
@@ -228,10 +229,13 @@ class _Search:
         return float(np.abs(_thumbnail(image) - _thumbnail(self._known[0])).mean()) >= _CUT
 
     def _same(self, image: NDArray[np.uint8]) -> Sight | None:
-        # Stills inside clips, title cards and doubled frames repeat to the bit.
-        if self._known is not None and np.array_equal(self._known[0], image):
-            return self._known[1]
-        return None
+        # Stills inside clips, title cards and doubled frames repeat to the bit. A few rows tell
+        # most of the others apart.
+        if self._known is None:
+            return None
+        known, sight = self._known
+        few = np.array_equal(known[::_POINTS], image[::_POINTS])
+        return sight if few and np.array_equal(known, image) else None
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.int16]:

@@ -68,7 +68,7 @@ def measure(
     describe({}, emotion, style=style)
     problems: list[Problem] = []
     picture: tuple[int, int] | None = None
-    if str(clip).lower().endswith((".csv", ".txt")):
+    if is_table(clip):
         rows = openface_people.by_boxes(openface.read(clip, problems=problems))
     elif source == "openface":
         rows = openface_program.measure(clip, problems=problems)
@@ -97,6 +97,11 @@ def measure(
         describe(highest.intensities, emotion, style=style),
         tuple(map(str, problems)),
     )
+
+
+def is_table(clip: Path | str) -> bool:
+    """Whether this is OpenFace's output, by its name."""
+    return str(clip).lower().endswith((".csv", ".txt"))
 
 
 def _mediapipe(

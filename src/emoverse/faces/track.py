@@ -16,7 +16,8 @@ from emoverse.errors import EmoVerseError
 from emoverse.faces import peak as peaks
 from emoverse.faces import video
 from emoverse.faces.captions import Caption, describe
-from emoverse.faces.landmarks import Detector, Face, detector
+from emoverse.faces.face import Face
+from emoverse.faces.landmarks import Detector, detector
 from emoverse.faces.people import Likeness, Tracker, looks
 from emoverse.faces.readers import Reader, reader
 from emoverse.faces.records import AUFrame

@@ -1,8 +1,13 @@
-"""Probabilities that mean what they say: one temperature a task, fitted on a valid split.
+"""Probabilities that mean what they say: a temperature a task and a bias an answer.
 
-A temperature divides the log-probabilities of the allowed answers (Guo et al., "On Calibration of
-Modern Neural Networks", ICML 2017); it never changes which answer is likeliest. It is stored in
-the model's folder as `calibration.json`.
+A model that was trained on a mix of corpora leans to some answers and is surer, or less sure, than
+it should be. Both are mended on its log-probabilities l of the allowed answers a,
+
+    p(a) = softmax(l(a) / temperature + bias(a)),
+
+"bias-corrected temperature scaling" (Alexandari et al., "Maximum Likelihood with Bias-Corrected
+Calibration", ICML 2020; without biases Guo et al., "On Calibration of Modern Neural Networks", ICML
+2017). `emoverse calibrate` fits them; `calibration.json` in the model's folder holds them.
 """
 
 from __future__ import annotations
@@ -19,7 +24,6 @@ from emoverse.files import read_json, write_json
 from emoverse.inference import causes
 
 FILE = "calibration.json"
-_TEMPERATURES = np.geomspace(0.1, 10, 201)  # steps of 2 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +32,35 @@ class Calibration:
 
     Attributes:
         temperatures: task to temperature; 1 for tasks that are not there.
+        biases: task to answer to what is added to its log-probability; 0 for what is not there.
         cause_threshold: ECPE names a cause from this probability on, after the temperature.
         fitted_on: task to the number of records that it was fitted on.
     """
 
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    biases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cause_threshold: float = causes.THRESHOLD
     fitted_on: Mapping[str, int] = field(default_factory=dict)
 
-    def temperature(self, task: str) -> float:
-        """The temperature of a task's answers."""
-        return self.temperatures.get(task, 1.0)
+    def probabilities(
+        self, task: str, answers: Sequence[str], log_probabilities: np.ndarray
+    ) -> np.ndarray:
+        """What the scores of a question's allowed answers mean.
+
+        Args:
+            task: of the question.
+            answers: the allowed answers in words.
+            log_probabilities: (answers,), not normalised.
+
+        Returns:
+            (answers,) float64, summing to 1.
+        """
+        biases = self.biases.get(task, {})
+        added = np.array([biases.get(answer, 0.0) for answer in answers])
+        logs = log_probabilities / self.temperatures.get(task, 1.0) + added
+        shifted = np.exp(logs - logs.max())
+        normalised: np.ndarray = shifted / shifted.sum()
+        return normalised
 
 
 def load(folder: Path) -> Calibration:
@@ -62,25 +84,3 @@ def save(calibration: Calibration, folder: Path) -> Path:
     """Write it into a model's folder."""
     write_json(folder / FILE, asdict(calibration))
     return folder / FILE
-
-
-def fitted_temperature(probabilities: Sequence[np.ndarray], gold: Sequence[int]) -> float:
-    """The temperature that makes the gold answers most likely.
-
-    Args:
-        probabilities: per record (answers,) at temperature 1.
-        gold: per record the index of the right answer.
-
-    Returns:
-        Within 0.1 and 10.
-    """
-    logs = [np.log(np.maximum(one, 1e-12)) for one in probabilities]
-
-    def loss(temperature: float) -> float:
-        total = 0.0
-        for values, right in zip(logs, gold, strict=True):
-            scaled = values / temperature
-            total -= scaled[right] - np.logaddexp.reduce(scaled)
-        return total / len(logs)
-
-    return round(float(min(_TEMPERATURES, key=loss)), 3)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from transformers import PreTrainedTokenizerBase
-
 from emoverse.faces.captions import MOST_PHRASES
 from emoverse.tasks import fer
 
@@ -14,16 +12,20 @@ _Phrase = tuple[list[int], str]
 
 
 def caption_grammar(
-    tokenizer: PreTrainedTokenizerBase, end: int
+    words: Callable[[str], list[int]], end: int
 ) -> Callable[[Sequence[int]], list[int]]:
     """A grammar for `generate`: one to five of `fer.phrases`, no AU twice.
 
     Args:
-        tokenizer: the model's.
+        words: the tokens of the beginning of an answer.
         end: the token that ends an answer.
     """
-    openings = _tokenised(tokenizer, "")
-    further = _tokenised(tokenizer, "; ")
+    openings = [(words(phrase), code) for phrase, code in fer.phrases().items()]
+    before = next(iter(fer.phrases()))
+    start = len(words(before))
+    further = [
+        (words(f"{before}; {phrase}")[start:], code) for phrase, code in fer.phrases().items()
+    ]
 
     def allowed(written: Sequence[int]) -> list[int]:
         told: list[str] = []
@@ -43,13 +45,6 @@ def caption_grammar(
         return sorted(follow)
 
     return allowed
-
-
-def _tokenised(tokenizer: PreTrainedTokenizerBase, before: str) -> list[_Phrase]:
-    return [
-        (tokenizer(before + phrase, add_special_tokens=False)["input_ids"], code)
-        for phrase, code in fer.phrases().items()
-    ]
 
 
 def _fitting(options: Sequence[_Phrase], partial: Sequence[int]) -> list[list[int]]:

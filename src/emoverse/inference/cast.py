@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emoverse.faces.landmarks import overlap
+from emoverse.faces.face import overlap
 from emoverse.faces.people import Likeness
 from emoverse.faces.records import Box
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,12 +17,12 @@ import torch
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.faces import analyse_faces
-from emoverse.faces.crop import crop
-from emoverse.faces.pictures import face_crop
+from emoverse.faces.spread import jpegs
 from emoverse.inference import calibration, scoring
 from emoverse.inference.analysis import Analysis
 from emoverse.inference.calibration import Calibration
 from emoverse.inference.caption_grammar import caption_grammar
+from emoverse.inference.frame_reader import FrameReader
 from emoverse.inference.generation import generate
 from emoverse.inference.interview import (
     CLIP_TASKS,
@@ -34,35 +35,45 @@ from emoverse.inference.interview import (
     dialogue_interview,
     load_turns,
 )
-from emoverse.inference.questions import pose
-from emoverse.models import compact, face_vit
-from emoverse.models.decoder import Branch, FusedLlama
+from emoverse.inference.questions import Posed, pose
+from emoverse.inference.reader import FaceReader, Reader, Sight
+from emoverse.inference.together import BATCH, together
+from emoverse.inference.watching import Piece, watch
+from emoverse.models import any_mllm, compact
+from emoverse.models.any_mllm import Mllm
+from emoverse.models.decoder import Branch
 from emoverse.models.emoverse import EmoVerse
-from emoverse.models.prompt import answer_tokens
+from emoverse.models.trained import known_recipe, load_trained
 from emoverse.tasks import eri, fer
 
 _Item = TypeVar("_Item")
 
 # Gets a place among the questions and the text so far; False ends the text.
 Told = Callable[[int, str], bool]
-_CHUNK = 64
-_ROWS = 16  # texts that are written side by side...
-_FEW = 6  # ...and up to so many 8-bit weights are the faster ones
 _MOST_TOKENS = {"fer": 48, "eri": 128}
 
 
 class Engine:
     """A loaded model that answers; made by `load_model`."""
 
-    def __init__(self, model: EmoVerse, calibration: Calibration | None = None) -> None:
-        """Wrap a loaded model; use `load_model` instead."""
+    def __init__(
+        self, model: EmoVerse | Mllm, calibration: Calibration | None = None, **shown: Any
+    ) -> None:
+        """Wrap a loaded model; use `load_model` instead.
+
+        Args:
+            model: the compact model, or one with a processor.
+            calibration: of its probabilities.
+            shown: with a processor, how clips are shown; see `FrameReader`.
+        """
         self.model = model
         self.name = model.name
         self.calibration = calibration or Calibration()
-        self._end = answer_tokens(model.tokenizer, "")[0]
-        self._captions = caption_grammar(model.tokenizer, self._end)
-        self._laid_out: FusedLlama | None = None
-        self._is_laid_out = False
+        self.reader: Reader = (
+            FrameReader(model, **shown) if isinstance(model, Mllm) else FaceReader(model)
+        )
+        self.frames = self.reader.frames
+        self._captions = caption_grammar(self.reader.words, self.reader.end)
 
     def answer(self, records: Sequence[Record], media_root: Path | None) -> Iterator[Prediction]:
         """Answer records, neighbours together.
@@ -75,16 +86,30 @@ class Engine:
         Yields:
             One prediction per record, in order.
         """
-        for batch in _batched(records, _CHUNK):
-            found: dict[str, list[np.ndarray]] = {}
-            for record in batch:
-                for path in record.media:
-                    if path not in found:
-                        found[path] = _picture(record, path, media_root)
-            pictures = [[crop for path in record.media for crop in found[path]] for record in batch]
-            answered = self._ask(batch, pictures)
-            for record, shown, prediction in zip(batch, pictures, answered, strict=True):
+        for batch in _batched(records, self.reader.together):
+            sights = self.reader.of_records(batch, media_root)
+            answered = self._ask(batch, sights)
+            for record, shown, prediction in zip(batch, sights, answered, strict=True):
                 yield replace(prediction, media_missing=bool(record.media) and not shown)
+
+    def weigh(
+        self, records: Sequence[Record], media_root: Path | None
+    ) -> Iterator[tuple[Posed, np.ndarray]]:
+        """What `answer` decides by, before any calibration: for fitting one.
+
+        Args:
+            records: MSA, ER and ECPE, see `answer`.
+            media_root: likewise.
+
+        Yields:
+            Per record, in order, its question and the (answers,) log-probabilities of the allowed
+            answers, not normalised.
+        """
+        for batch in _batched(records, self.reader.together):
+            asked, read = self._read(batch, self.reader.of_records(batch, media_root))
+            for question, result in zip(asked, read, strict=True):
+                assert not isinstance(result, Branch), f"{question.record.task} is free text"
+                yield question, result
 
     def analyze(
         self,
@@ -103,7 +128,41 @@ class Engine:
             EmoVerseError: the clip cannot be read, or a task is unknown.
         """
         check_tasks(tasks)
-        return self.conduct(clip_interview(_watched(clip), text, tasks, self.name))
+        watched = _watched(clip, self.frames)
+        return self.conduct(clip_interview(watched, text, tasks, self.name))
+
+    def analyze_many(
+        self,
+        clips: Sequence[tuple[Path | str, str | None]],
+        tasks: Sequence[str] = CLIP_TASKS,
+        workers: int = 1,
+    ) -> Iterator[Analysis | EmoVerseError]:
+        """Read many clips: faces are measured elsewhere, and twelve clips are asked about at once.
+
+        Args:
+            clips: each with what is said in it, None when unknown.
+            tasks: among msa, er, fer, eri.
+            workers: processes that measure faces; 0 does it in this one.
+
+        Yields:
+            For every clip, in order, its analysis, or why it could not be read.
+
+        Raises:
+            EmoVerseError: a task is unknown, or no process can start.
+        """
+        check_tasks(tasks)
+        pieces = (Piece(n, str(clip), frames=self.frames) for n, (clip, _) in enumerate(clips))
+        for batch in _batched(watch(pieces, workers=workers), BATCH):
+            talks = {
+                seen.piece.number: clip_interview(
+                    seen.watched, clips[seen.piece.number][1], tasks, self.name
+                )
+                for seen in batch
+                if seen.watched is not None
+            }
+            found = dict(zip(talks, together(self.ask, list(talks.values())), strict=True))
+            for seen in batch:
+                yield found.get(seen.piece.number) or EmoVerseError(str(seen.error))
 
     def analyze_dialogue(self, dialogue: Path | str | Sequence[Mapping[str, Any]]) -> Analysis:
         """Read a conversation: emotions where they are not given, then who caused which.
@@ -118,7 +177,9 @@ class Engine:
         """
         turns, root, name = load_turns(dialogue)
         return self.conduct(
-            dialogue_interview(turns, lambda clip: _watched(root / clip), self.name, name)
+            dialogue_interview(
+                turns, lambda clip: _watched(root / clip, self.frames), self.name, name
+            )
         )
 
     def conduct(self, interview: Interview) -> Analysis:
@@ -150,28 +211,25 @@ class Engine:
         Raises:
             EmoVerseError: a query is not in its task's wording.
         """
-        crops = {id(question.shown): _crops(question.shown) for question in questions}
-        records = [question.record for question in questions]
-        return self._ask(records, [crops[id(question.shown)] for question in questions], told)
+        found: list[Prediction] = []
+        for batch in _batched(questions, self.reader.together):
+            records = [question.record for question in batch]
+            heard = partial(_heard, told, len(found)) if told else None
+            found += self._ask(records, self.reader.of_questions(batch), heard)
+        return found
 
     def _ask(
         self,
         records: Sequence[Record],
-        pictures: Sequence[Sequence[np.ndarray]],
+        sights: Sequence[Sight],
         told: Told | None = None,
     ) -> list[Prediction]:
         """One pass over all prompts and allowed answers; then the free texts go on from there."""
         start = time.perf_counter()
-        features, ids = self._features(pictures)
-        asked = [
-            pose(self.model, record, images) for record, images in zip(records, ids, strict=True)
-        ]
-        # Sorted, prompts that share a prefix are neighbours.
-        order = sorted(range(len(asked)), key=lambda n: asked[n].question.prompt)
-        read = scoring.read(self.model, [asked[n].question for n in order], features)
+        asked, read = self._read(records, sights)
         branches: dict[int, Branch] = {}
         found: dict[int, Prediction] = {}
-        for place, result in zip(order, read, strict=True):
+        for place, result in enumerate(read):
             if isinstance(result, Branch):
                 branches[place] = result
             else:
@@ -181,6 +239,18 @@ class Engine:
             places = [place for place in sorted(branches) if records[place].task == task]
             found |= self._written(task, {n: branches[n] for n in places}, records, told)
         return [replace(found[n], seconds=found[n].seconds + share) for n in range(len(records))]
+
+    def _read(
+        self, records: Sequence[Record], sights: Sequence[Sight]
+    ) -> tuple[list[Posed], list[np.ndarray | Branch]]:
+        """The records as questions, and what one pass over them and their answers finds."""
+        features, seen = self.reader.look(sights)
+        asked = [pose(self.reader, record, one) for record, one in zip(records, seen, strict=True)]
+        # Sorted, prompts that share a prefix are neighbours.
+        order = sorted(range(len(asked)), key=lambda n: asked[n].question.prompt)
+        read = scoring.read(self.model, [asked[n].question for n in order], features)
+        found = dict(zip(order, read, strict=True))
+        return asked, [found[n] for n in range(len(asked))]
 
     def _written(
         self,
@@ -192,7 +262,7 @@ class Engine:
         """FER and ERI: greedy text, FER within its grammar."""
         found: dict[int, Prediction] = {}
         decode = self.model.tokenizer.decode
-        for places in _batched(branches, _ROWS):
+        for places in _batched(branches, self.reader.abreast):
             start = time.perf_counter()
 
             # Bound now: the loop goes on while nothing listens any more.
@@ -203,12 +273,12 @@ class Engine:
             written = generate(
                 self.model,
                 [branches[place] for place in places],
-                end=self._end,
+                end=self.reader.end,
                 most=_MOST_TOKENS[task],
                 grammar=self._captions if task == "fer" else None,
                 ban_repeats=8 if task == "eri" else 0,
                 told=heard if told else None,
-                fused=self._fused() if len(places) <= _FEW else None,
+                fused=self.reader.fused(len(places)),
             )
             seconds = (time.perf_counter() - start) / len(places)
             for place, tokens in zip(places, written, strict=True):
@@ -220,50 +290,36 @@ class Engine:
                 found[place] = Prediction(records[place].id, text, label, seconds=seconds)
         return found
 
-    def _features(
-        self, pictures: Sequence[Sequence[np.ndarray]]
-    ) -> tuple[torch.Tensor | None, list[list[list[int]]]]:
-        """Projected visual tokens of all crops, and for each record its pictures' token ids.
-
-        A picture that several records show is looked at once, and is the same prefix to all.
-        """
-        distinct = {id(picture): picture for some in pictures for picture in some}
-        if not distinct:
-            return None, [[] for _ in pictures]
-        with torch.inference_mode():
-            crops = np.stack(list(distinct.values()))
-            features = self.model.project(self.model.visual_tokens(face_vit.pixel_values(crops)))
-        size = self.model.image_tokens
-        first = {key: -1 - place * size for place, key in enumerate(distinct)}
-        ids = [
-            [[first[id(picture)] - k for k in range(size)] for picture in some] for some in pictures
-        ]
-        return features, ids
-
-    def _fused(self) -> FusedLlama | None:
-        """Laid out when the first text is written: labels alone need none of it."""
-        if not self._is_laid_out:
-            self._laid_out, self._is_laid_out = FusedLlama.of(self.model), True
-        return self._laid_out
-
 
 def load_model(model: str = "compact") -> Engine:
     """Load a model to answer with.
 
     Args:
-        model: `compact`, or a folder that `emoverse train` wrote.
+        model: `compact`; or a folder: what `emoverse train`, `emoverse merge` or
+            `emoverse convert` wrote, or any other image-text-to-text model of transformers. The
+            latter run on a GPU where there is one.
 
     Raises:
         EmoVerseError: there is no such model, or its weights cannot be fetched.
     """
-    if model == "compact":
-        return Engine(compact.load(), calibration.load(compact.SHIPPED))
-    folder = Path(model)
+    folder = compact.SHIPPED if model == "compact" else Path(model)
     if not folder.is_dir():
         raise EmoVerseError(
-            f"{model!r} is not a model; say `compact` or give a folder that `emoverse train` wrote."
+            f"{model!r} is not a model; say `compact` or give a folder that `emoverse train`, "
+            "`merge` or `convert` wrote."
         )
-    return Engine(compact.load(folder), calibration.load(folder))
+    recipe = known_recipe(folder)
+    whole = (folder / "config.json").is_file()
+    if not whole and recipe.get("model", "compact") == "compact":
+        return Engine(compact.load(folder), calibration.load(folder))
+    mllm = any_mllm.load(str(folder)) if whole else load_trained(folder)
+    mllm = replace(mllm, name=folder.resolve().name)
+    if torch.cuda.is_available():
+        mllm.network.to("cuda")
+    shown = {"native": recipe.get("videos") == "native"}
+    if "frames" in recipe:
+        shown["frames"] = recipe["frames"]
+    return Engine(mllm, calibration.load(folder), **shown)
 
 
 def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
@@ -272,25 +328,15 @@ def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         yield batch
 
 
-def _picture(record: Record, path: str, media_root: Path | None) -> list[np.ndarray]:
-    """The face crop of a record's picture or clip; none when it is missing or shows no face."""
-    file = (media_root or Path()) / path
-    if not file.is_file():
-        return []
-    found = face_crop(file, aligned=bool(record.meta.get("aligned")))
-    return [] if found is None else [found]
-
-
-def _watched(clip: Path | str) -> Watched:
+def _watched(clip: Path | str, frames: int) -> Watched:
     start = time.perf_counter()
     track = analyse_faces(clip)
-    return Watched(str(clip), track, seconds=time.perf_counter() - start)
+    pictures = jpegs(clip, frames) if frames else ()
+    return Watched(str(clip), track, pictures, time.perf_counter() - start)
 
 
-def _crops(shown: Watched | None) -> list[np.ndarray]:
-    if shown is None or shown.track.peak_image is None or shown.track.peak_landmarks is None:
-        return []
-    return [crop(shown.track.peak_image, shown.track.peak_landmarks)]
+def _heard(told: Told, before: int, place: int, text: str) -> bool:
+    return told(before + place, text)
 
 
 def _whole_sentences(text: str) -> str:

@@ -102,6 +102,7 @@ def read_film(
     silences: bool = False,
     person: str = "speaker",
     workers: int = 1,
+    frames: int = 0,
     progress: Progress | None = None,
 ) -> None:
     """Read a film, or what an earlier run left of it.
@@ -117,6 +118,7 @@ def read_film(
         person: whose face is shown to the model: the `speaker`'s, or `max`, the one with the
             highest peak (Eq 2).
         workers: processes that look at parts, see `watching.watch`.
+        frames: pictures of a part that the model wants beside its faces, `Reader.frames`.
         progress: told how far it is.
 
     Raises:
@@ -132,7 +134,7 @@ def read_film(
     done = len(plan.parts) - len(left)
     tell("Reading", done, len(plan.parts))
     _find_causes(plan, known, book, ask, tasks)
-    pieces = (Piece(p.number, str(film), p.start, p.end, plan.film, person) for p in left)
+    pieces = (Piece(p.number, str(film), p.start, p.end, plan.film, person, frames) for p in left)
     parts = {part.number: part for part in left}
     for batch in batched(watch(pieces, workers=workers), BATCH):
         read = [(parts[seen.piece.number], seen) for seen in batch]

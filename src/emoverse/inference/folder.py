@@ -19,11 +19,9 @@ from emoverse.inference.analysis import Analysis
 from emoverse.inference.interview import CLIP_TASKS, Interview, check_tasks, clip_interview
 from emoverse.inference.journal import Journal
 from emoverse.inference.rows import text_of, thumbnail
-from emoverse.inference.together import Ask, batched, together
+from emoverse.inference.together import BATCH, Ask, batched, together
 from emoverse.inference.watching import Piece, Seen, watch
 
-# Clips that are answered together.
-BATCH = 12
 # The course of every action unit is longer than all the rest, and `emoverse faces` tells it.
 _LEFT_OUT = ("curves",)
 
@@ -36,6 +34,7 @@ def read_folder(
     *,
     tasks: Sequence[str] = CLIP_TASKS,
     workers: int = 1,
+    frames: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Read every clip of a folder that has no line yet.
@@ -48,6 +47,7 @@ def read_folder(
         model: its name.
         tasks: among msa, er, fer, eri.
         workers: processes that look at clips, see `watching.watch`.
+        frames: pictures of a clip that the model wants beside its faces, `Reader.frames`.
         progress: told (done, all).
 
     Returns:
@@ -64,7 +64,7 @@ def read_folder(
     done = len(found) - len(left)
     if progress:
         progress(done, len(found))
-    pieces = (Piece(n, str(one.clip)) for n, one in enumerate(left))
+    pieces = (Piece(n, str(one.clip), frames=frames) for n, one in enumerate(left))
     for batch in batched(watch(pieces, workers=workers), BATCH):
         read = [(left[seen.piece.number], seen) for seen in batch]
         for one, row in _answered(read, ask, model, tasks):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from emoverse.models.decoder import Branch, FusedLlama, Steps, begin
-from emoverse.models.emoverse import EmoVerse
+from emoverse.models.language import Language
 
 # The tokens that may follow what was written, one at least.
 Grammar = Callable[[Sequence[int]], Sequence[int]]
@@ -15,7 +15,7 @@ Grammar = Callable[[Sequence[int]], Sequence[int]]
 
 @torch.inference_mode()
 def generate(
-    model: EmoVerse,
+    model: Language,
     branches: Sequence[Branch],
     *,
     end: int,
@@ -44,7 +44,7 @@ def generate(
         The new tokens of each prompt, without the end token.
     """
     steps, seen = begin(model, branches, fused)
-    lengths = [branch.keys.shape[2] for branch in branches]
+    following = [branch.following for branch in branches]
     hidden = torch.stack([branch.hidden for branch in branches])
     written: list[list[int]] = [[] for _ in branches]
     going = set(range(len(branches)))
@@ -61,11 +61,11 @@ def generate(
                 fresh[row] = []
         if not going:
             return written
-        tokens, positions, visible, seen = _side_by_side(fresh, lengths, seen)
+        tokens, positions, visible, seen = _side_by_side(fresh, following, seen)
         states = steps.step(tokens, positions, visible)
         last = [max(len(some), 1) - 1 for some in fresh]
         hidden = states[torch.arange(len(fresh)), last]
-        lengths = [length + len(some) for length, some in zip(lengths, fresh, strict=True)]
+        following = [place + len(some) for place, some in zip(following, fresh, strict=True)]
 
 
 def _chosen(
@@ -106,7 +106,7 @@ def _forced(
 
 
 def _side_by_side(
-    fresh: Sequence[Sequence[int]], lengths: Sequence[int], seen: torch.Tensor
+    fresh: Sequence[Sequence[int]], following: Sequence[int], seen: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """New tokens as a batch: ids, positions, what each sees, and which columns hold a token.
 
@@ -117,7 +117,7 @@ def _side_by_side(
     new = max(len(some) for some in fresh)
     real = torch.tensor([[n < len(some) for n in range(new)] for some in fresh], device=device)
     tokens = torch.tensor([[*some, *[0] * (new - len(some))] for some in fresh], device=device)
-    positions = torch.tensor(lengths, device=device)[:, None] + torch.arange(new, device=device)
+    positions = torch.tensor(following, device=device)[:, None] + torch.arange(new, device=device)
     causal = torch.ones(new, new, dtype=torch.bool, device=device).tril()
     visible = torch.cat(
         [

@@ -143,8 +143,7 @@ def clip_interview(
         caption = answers["fer"].text if "fer" in answers else None
         queries = [_clip_query(task, text, caption, speaker, context) for task in batch]
         found = yield [
-            # Reasons were learnt from words and captions; the picture is in the caption.
-            Question(Record(query, "", task, id=task), None if task == "eri" else watched)
+            Question(Record(query, "", task, id=task), watched)
             for task, query in zip(batch, queries, strict=True)
         ]
         for task, query, answer in zip(batch, queries, found, strict=True):

@@ -11,8 +11,8 @@ from emoverse.emt.record import Record
 from emoverse.inference import causes, scoring
 from emoverse.inference.calibration import Calibration
 from emoverse.inference.interview import Prediction
-from emoverse.models.emoverse import EmoVerse
-from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
+from emoverse.inference.reader import Prompt, Reader, Seen
+from emoverse.models.prompt import dictated
 from emoverse.tasks import ecpe, er, msa
 
 
@@ -42,7 +42,7 @@ class Posed:
             calibration: the model's.
         """
         task = self.record.task
-        probabilities = scoring.normalised(log_probabilities / calibration.temperature(task))
+        probabilities = calibration.probabilities(task, self.answers, log_probabilities)
         if self.target is None:
             parse = msa.parse if task == "msa" else er.parse
             best = self.answers[int(probabilities.argmax())]
@@ -63,41 +63,41 @@ class Posed:
         )
 
 
-def pose(model: EmoVerse, record: Record, images: Sequence[Sequence[int]]) -> Posed:
+def pose(reader: Reader, record: Record, seen: Seen) -> Posed:
     """Put a record's question into tokens, with the answers it allows.
 
     Args:
-        model: who is asked.
+        reader: of the model that is asked.
         record: of any task.
-        images: per picture the ids of its visual features.
+        seen: what the record shows.
 
     Raises:
         EmoVerseError: an ECPE query is not in its task's wording.
     """
-    prompt = prompt_tokens(model.tokenizer, record.query, images)
+    prompt = reader.prompt(record.query, seen)
     if record.task in ("fer", "eri"):
-        return Posed(record, scoring.Question(prompt))
+        return Posed(record, scoring.Question(prompt.tokens, positions=prompt.positions))
     if record.task == "ecpe":
         turns, index = ecpe.parse_query(record.query)
         target = next(turn for turn in turns if turn.index == index)
         sets = tuple(causes.cause_sets(turns, index))
         answers = tuple(ecpe.answer(_pairs(target, names)) for names in sets)
-        return Posed(record, _question(model, prompt, answers), answers, target, sets)
+        return Posed(record, _question(reader, prompt, answers), answers, target, sets)
     if record.task == "msa":
         answers = msa.choices()
     else:
         mosei = f" {er.answer('joy', 'mosei')[:-1].lower()}," in record.query
         answers = er.choices("mosei" if mosei else "meld")
-    return Posed(record, _question(model, prompt, answers), answers)
+    return Posed(record, _question(reader, prompt, answers), answers)
 
 
-def _question(model: EmoVerse, prompt: list[int], answers: Sequence[str]) -> scoring.Question:
-    tokens = [answer_tokens(model.tokenizer, answer) for answer in answers]
+def _question(reader: Reader, prompt: Prompt, answers: Sequence[str]) -> scoring.Question:
+    tokens = [reader.answer(answer) for answer in answers]
     scored = [
-        [place for place, forced in enumerate(dictated(model.tokenizer, t)) if not forced]
+        [place for place, forced in enumerate(dictated(reader.model.tokenizer, t)) if not forced]
         for t in tokens
     ]
-    return scoring.Question(prompt, tokens, scored)
+    return scoring.Question(prompt.tokens, tokens, scored, prompt.positions)
 
 
 def _pairs(target: ecpe.Turn, names: Sequence[int]) -> list[ecpe.Pair]:

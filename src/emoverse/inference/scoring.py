@@ -9,7 +9,7 @@ the branch that `generation` continues.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ import torch
 from transformers import DynamicCache
 
 from emoverse.models.decoder import Branch
-from emoverse.models.emoverse import EmoVerse
-from emoverse.models.prefix_tree import Sprout, common_prefix, merge
+from emoverse.models.language import Language
+from emoverse.models.prefix_tree import PrefixTree, Sprout, common_prefix, merge
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,16 +31,23 @@ class Question:
             be written.
         scored: for each answer the indices of the tokens whose probability counts; tokens that
             the grammar dictates are left out.
+        positions: (axes, len) of the prompt, for models that give a token several; None counts up.
     """
 
     prompt: list[int]
     answers: Sequence[list[int]] = ()
     scored: Sequence[list[int]] = ()
+    positions: np.ndarray | None = None
+
+    @property
+    def following(self) -> int:
+        """The position of what comes after the prompt."""
+        return len(self.prompt) if self.positions is None else int(self.positions.max()) + 1
 
 
 @torch.inference_mode()
 def read(
-    model: EmoVerse,
+    model: Language,
     questions: Sequence[Question],
     features: torch.Tensor | None = None,
     tree_tokens: int = 768,
@@ -67,17 +74,35 @@ def read(
         ]
         written = any(not question.answers for question in group)
         cache = DynamicCache() if written else None
-        hidden = model.hidden_states([sprout.tree(prompts)], features, cache)[0]
+        tree = _placed(sprout.tree(prompts), group, paths)
+        hidden = model.hidden_states([tree], features, cache)[0]
         for question, prompt, answers in zip(group, prompts, paths, strict=True):
             if cache is not None and not question.answers:
-                results.append(_branch(cache, hidden, prompt))
+                results.append(_branch(cache, hidden, prompt, question.following))
             else:
                 results.append(_log_probabilities(model, question, answers, hidden))
     return results
 
 
+def _placed(
+    tree: PrefixTree, questions: Sequence[Question], paths: Sequence[Sequence[Sequence[int]]]
+) -> PrefixTree:
+    """The tree with the positions that its prompts bring along; answers count on from there."""
+    axes = {len(q.positions) for q in questions if q.positions is not None}
+    if not axes:
+        return tree
+    positions = np.tile(tree.positions, (axes.pop(), 1))
+    for question, prompt, answers in zip(questions, tree.paths, paths, strict=True):
+        if question.positions is not None:
+            positions[:, prompt] = question.positions
+            for answer in answers:
+                nodes = answer[len(prompt) :]
+                positions[:, nodes] = question.following + np.arange(len(nodes))
+    return replace(tree, positions=positions)
+
+
 def _log_probabilities(
-    model: EmoVerse, question: Question, paths: Sequence[Sequence[int]], hidden: torch.Tensor
+    model: Language, question: Question, paths: Sequence[Sequence[int]], hidden: torch.Tensor
 ) -> np.ndarray:
     nodes, targets, owners = [], [], []
     for answer, (tokens, scored, path) in enumerate(
@@ -88,28 +113,24 @@ def _log_probabilities(
             targets.append(tokens[place])
             owners.append(answer)
     distinct, rows = np.unique(nodes, return_inverse=True)
-    logits = model.network.lm_head(hidden[torch.from_numpy(distinct)]).float()
+    logits = model.head(hidden[torch.from_numpy(distinct)]).float()
     picked = logits[torch.from_numpy(rows), torch.tensor(targets)]
     terms = (picked - logits.logsumexp(dim=-1)[torch.from_numpy(rows)]).double().cpu().numpy()
     sums: np.ndarray = np.bincount(owners, weights=terms, minlength=len(question.answers))
     return sums
 
 
-def _branch(cache: DynamicCache, hidden: torch.Tensor, path: Sequence[int]) -> Branch:
+def _branch(
+    cache: DynamicCache, hidden: torch.Tensor, path: Sequence[int], following: int
+) -> Branch:
     nodes = torch.tensor(path, device=hidden.device)
     layers: Any = cache.layers
     return Branch(
         torch.stack([layer.keys[0].index_select(1, nodes) for layer in layers]),
         torch.stack([layer.values[0].index_select(1, nodes) for layer in layers]),
         hidden[path[-1]],
+        following,
     )
-
-
-def normalised(log_probability: np.ndarray) -> np.ndarray:
-    """Probabilities over the allowed answers, summing to 1."""
-    shifted = np.exp(log_probability - log_probability.max())
-    total: np.ndarray = shifted / shifted.sum()
-    return total
 
 
 def _groups(questions: Sequence[Question], tree_tokens: int) -> list[list[Question]]:

@@ -10,6 +10,9 @@ from emoverse.errors import EmoVerseError
 from emoverse.inference.analysis import Analysis
 from emoverse.inference.interview import Interview, Prediction, Question
 
+BATCH = 12
+"""Clips that are worth answering together."""
+
 _Item = TypeVar("_Item")
 Ask = Callable[[Sequence[Question]], list[Prediction]]
 """What answers questions: `Engine.ask`."""

@@ -30,6 +30,7 @@ from emoverse.faces import AUFrame, FaceTrack, analyse_faces
 from emoverse.faces.crop import crop
 from emoverse.faces.landmarks import Detector, detector
 from emoverse.faces.people import Likeness
+from emoverse.faces.spread import jpegs
 from emoverse.faces.video import VideoInfo
 from emoverse.inference.interview import Watched
 
@@ -51,6 +52,7 @@ class Piece:
         start, end: seconds; 0 and None for all of it.
         info: what `video.probe` says of the whole video, where it is known.
         person: whose peak counts, as in `analyse_faces`.
+        frames: pictures spread over it that are wanted beside its faces.
     """
 
     number: int
@@ -59,6 +61,7 @@ class Piece:
     end: float | None = None
     info: VideoInfo | None = None
     person: str = "max"
+    frames: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +124,9 @@ def _look(piece: Piece, eyes: Detector) -> Seen:
             person=piece.person,
             threads=1,
         )
+        frames: tuple[bytes, ...] = ()
+        if piece.frames:
+            frames = jpegs(piece.path, piece.frames, start=piece.start, end=piece.end)
     except EmoVerseError as error:
         return Seen(piece, error=str(error))
     finally:
@@ -128,7 +134,8 @@ def _look(piece: Piece, eyes: Detector) -> Seen:
     portraits = [b""] * track.people
     for one in track.portraits:
         portraits[one.frame.person] = jpeg(crop(one.image, one.landmarks, _PORTRAIT_SIDE))
-    watched = Watched(piece.path, replace(track, portraits=()), seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    watched = Watched(piece.path, replace(track, portraits=()), frames, seconds)
     return Seen(piece, watched, tuple(portraits))
 
 
@@ -228,7 +235,10 @@ def _write(file: Path, seen: Seen) -> None:
             "interval": track.interval,
             "warnings": track.warnings,
             "counts": [one.count for one in track.likenesses],
+            "pictures": len(seen.watched.frames),
         }
+        for number, picture in enumerate(seen.watched.frames):
+            arrays[f"picture{number}"] = np.frombuffer(picture, np.uint8)
         if track.peak_image is not None and track.peak_landmarks is not None:
             arrays |= {"image": track.peak_image, "landmarks": track.peak_landmarks}
         for number, (one, face) in enumerate(zip(track.likenesses, seen.portraits, strict=True)):
@@ -268,7 +278,8 @@ def _read(folder: Path, done: pool.Done[_Task]) -> Seen:
         warnings=tuple(told["warnings"]),
     )
     portraits = tuple(held[f"face{n}"].tobytes() for n in range(len(likenesses)))
-    return Seen(piece, Watched(piece.path, track, seconds=told["seconds"]), portraits)
+    frames = tuple(held[f"picture{n}"].tobytes() for n in range(told["pictures"]))
+    return Seen(piece, Watched(piece.path, track, frames, told["seconds"]), portraits)
 
 
 def _frame(row: dict[str, Any]) -> AUFrame:

@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 
 from emoverse.errors import EmoVerseError
 from emoverse.faces.landmarks import Detector, detector
+from emoverse.faces.spread import SIDE, jpeg
 from emoverse.faces.track import MAX_FPS, MAX_SIDE, analyse_frames
 from emoverse.faces.upright import array, size, turn
 from emoverse.faces.video import LazyFrame, VideoInfo
@@ -74,6 +75,7 @@ def look(
     *,
     every: float = 4.0,
     tasks: Sequence[str] = TASKS,
+    pictures: int = 0,
     landmarker: Path | None = None,
 ) -> Iterator[Glance]:
     """Read a camera until it ends or the caller has enough.
@@ -85,6 +87,7 @@ def look(
         model: its name.
         every: seconds a window.
         tasks: among msa, er, fer, eri.
+        pictures: of a window that the model wants beside its faces, `Reader.frames`.
         landmarker: face landmark model; the package's own by default.
 
     Yields:
@@ -98,7 +101,7 @@ def look(
     people = Cast()
     with detector(model=landmarker) as eyes, _open(source, every) as camera:
         for frames in camera.windows():
-            yield _glance(frames, camera, eyes, people, ask, model, tasks)
+            yield _glance(frames, camera, eyes, people, ask, model, tasks, pictures)
 
 
 def _glance(
@@ -109,6 +112,7 @@ def _glance(
     ask: Ask,
     model: str,
     tasks: Sequence[str],
+    pictures: int,
 ) -> Glance:
     start, end = frames[0][0], frames[-1][0]
     turned = turn(frames[0][1])
@@ -125,7 +129,11 @@ def _glance(
     numbers = people.recognise(sightings(Part(0, start, end), track), at_once(track))
     found = None
     if track.peak is not None:
-        talk = clip_interview(Watched(camera.name, track), None, tasks, model)
+        shown = tuple(
+            jpeg(array(frames[(2 * n + 1) * len(frames) // (2 * pictures)][1], turned, None, SIDE))
+            for n in range(pictures)
+        )
+        talk = clip_interview(Watched(camera.name, track, shown), None, tasks, model)
         (answer,) = together(ask, [talk])
         found = answer if isinstance(answer, Analysis) else None
     return Glance(start, end, found, tuple(numbers), camera.now() - end)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emoverse.emt.record import Record, load_records
@@ -83,7 +83,7 @@ def planned(recipe: Recipe) -> tuple[StagePlan, ...]:
     if recipe.plan:
         plans = read_plan(Path(recipe.plan), records, recipe.stages)
     else:
-        plans = plan(records, recipe.stages, recipe.seed)
+        plans = plan(*_shared(records, recipe), recipe.seed)
     for stage_plan in plans:
         if not stage_plan.records:
             raise EmoVerseError(
@@ -161,6 +161,20 @@ def read_plan(
         )
         for stage in stages
     )
+
+
+def _shared(records: Sequence[Record], recipe: Recipe) -> tuple[list[Record], list[Stage]]:
+    """The share of the samples that a recipe uses, and its stages drawing that much less."""
+    if recipe.share == 1:
+        return list(records), list(recipe.stages)
+    kept = [r for r in records if _draw(recipe.seed, -1, sample_of(r), "share") < recipe.share]
+    stages = [
+        stage
+        if stage.samples is None
+        else replace(stage, samples=max(1, round(stage.samples * recipe.share)))
+        for stage in recipe.stages
+    ]
+    return kept, stages
 
 
 def _draw(seed: int, stage: int, sample: str, what: str) -> float:

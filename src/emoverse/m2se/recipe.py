@@ -83,6 +83,8 @@ class Recipe:
             asks for a model that has such a projector of its own.
         train, valid: EMT records (`emoverse build`); `valid` may be None.
         plan: a plan file (`emoverse train --plan-only`) to use in place of drawing samples.
+        share: how much of the training samples is used, 0..1, drawn by the seed; the samples that
+            a stage draws shrink with it. For trials and small ablations.
         seed: of sampling, order and initial weights.
         lora: what is adapted.
         stages: in order; a sample goes to one stage only.
@@ -99,6 +101,8 @@ class Recipe:
         attention: `sdpa` (PyTorch's fused kernels), `flex` (FlexAttention, which skips what a row's
             samples do not see of each other; GPUs only), `grouped` (our own for CPUs), or `auto`.
         compile: the layers of the language model are compiled (torch.compile).
+        gradient_checkpointing: the backward pass runs each layer of the language model again in
+            place of keeping what its forward pass computed: slower, with far less memory.
         quantize: `nf4` (QLoRA) or `int8` for the frozen weights of the language model.
         visual_cache_gb: bound of the visual tokens kept on disk; 0 runs the visual encoder anew.
         valid_samples: most valid records a task is scored on after each epoch.
@@ -111,6 +115,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     valid: str | None = None
     plan: str | None = None
+    share: float = 1.0
     vit: str | None = None
     projector: str = "own"
     seed: int = 0
@@ -124,6 +129,7 @@ class Recipe:
     videos: str = "frames"
     attention: str = "auto"
     compile: bool = False
+    gradient_checkpointing: bool = False
     quantize: str | None = None
     visual_cache_gb: float = 20.0
     valid_samples: int = 200
@@ -226,6 +232,10 @@ def _check(recipe: Recipe, place: str) -> None:
     names = [stage.name for stage in recipe.stages]
     if not names or len(set(names)) < len(names):
         raise EmoVerseError(f"{place}: stages need names, each its own; mend `stages`.")
+    if not 0 < recipe.share <= 1 or (recipe.plan and recipe.share < 1):
+        raise EmoVerseError(
+            f"{place}: share: {recipe.share}; use more than 0 and at most 1, and no plan beside it."
+        )
     at_least_one = ("row_tokens", "batch_tokens", "batch_samples", "max_length", "frames")
     for key in at_least_one:
         if getattr(recipe, key) < 1:

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForImageTextToText,
+    Cache,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -73,9 +74,22 @@ class Mllm:
         raise EmoVerseError(f"{self.name}: its language model was not found; use another model.")
 
     @property
+    def language(self) -> torch.nn.Module:
+        """The language model without its output layer."""
+        language: torch.nn.Module = getattr(self.network.model, self.language_name)
+        return language
+
+    @property
+    def head(self) -> torch.nn.Module:
+        """The output layer."""
+        head: torch.nn.Module = self.network.lm_head
+        return head
+
+    @property
     def attention(self) -> str:
         """How the language model attends, by transformers' name."""
-        name: str = getattr(self.network.model, self.language_name).config._attn_implementation
+        language: Any = self.language
+        name: str = language.config._attn_implementation
         return name
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -88,7 +102,10 @@ class Mllm:
         return rows
 
     def hidden_states(
-        self, trees: Sequence[PrefixTree], features: torch.Tensor | None = None
+        self,
+        trees: Sequence[PrefixTree],
+        features: torch.Tensor | None = None,
+        cache: Cache | None = None,
     ) -> torch.Tensor:
         """Run prefix trees side by side, as `EmoVerse.hidden_states` does.
 
@@ -96,6 +113,7 @@ class Mllm:
             trees: one row each, padded to the longest.
             features: (m, columns) rows that negative ids point into: the features that take the
                 place of placeholders, then those that join inner layers (DeepStack).
+            cache: an empty one, which is left with the keys and values of all nodes.
 
         Returns:
             (rows, longest, width) hidden states after the last norm.
@@ -116,14 +134,15 @@ class Mllm:
                         rows[:, width:].chunk(rows.shape[1] // width - 1, dim=1)
                     ),
                 }
-        language = getattr(self.network.model, self.language_name)
-        output = language(
+        output = self.language(
             inputs_embeds=embeddings,
             attention_mask=attention.tree_mask(
                 trees, visible, self.attention, embeddings.dtype, device
             ),
             position_ids=torch.from_numpy(positions).to(device),
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **attention.seen_keys(visible, self.attention),
             **deep,
         )
         states: torch.Tensor = output.last_hidden_state

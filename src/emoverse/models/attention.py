@@ -1,10 +1,10 @@
 """How prefix trees attend: three ways of one result, each the quickest somewhere.
 
 `sdpa`, PyTorch's fused kernels, is given the tree as an additive mask and works everywhere.
-`grouped` is for short rows on CPUs: there PyTorch's fused kernel is slow backwards in bfloat16, and
-transformers' eager one repeats the key heads and runs its softmax in float32. `flex` is
-FlexAttention, which never looks at blocks of keys that no query of a block sees: in long rows of
-many samples most of them. It has no backward pass on CPUs. `benchmarks/train.py` measures all.
+`grouped` is for CPUs: there PyTorch's fused kernel is slow backwards in bfloat16, and transformers'
+eager one repeats the key heads and runs its softmax in float32. `flex` is FlexAttention, for GPUs;
+it has no backward pass on CPUs. Both leave out blocks of keys that no query of a block sees: in
+long rows of many samples most of them. `benchmarks/train.py` measures all.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ FLEX = "tree_flex"
 IMPLEMENTATIONS = {"sdpa": "sdpa", "grouped": NAME, "flex": FLEX}
 """Names in recipes to names in transformers."""
 
-_GROUPED_UP_TO = 1024  # tokens of a row; beyond, keeping every weight costs more than it saves
+_GROUPED_UP_TO = 2048  # tokens of a row; beyond, the weights that it keeps fill the memory
 _FLEX_FROM = 1024  # tokens of a row; below, there is too little to leave out
+_QUERIES, _KEYS = 128, 64  # of a block whose unseen keys `grouped` leaves out
 _MORE_THAN_SCORES = ("softcap", "s_aux", "position_bias")  # arguments of families that bend them
 
 
@@ -81,6 +82,31 @@ def tree_mask(
     hidden = torch.zeros(visible.shape, dtype=dtype)
     hidden.masked_fill_(~torch.from_numpy(visible), torch.finfo(dtype).min)
     return hidden[:, None].to(device)
+
+
+Runs = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+"""For each block of queries where it ends, and the runs of keys (from, to) that it sees."""
+
+
+def seen_keys(visible: np.ndarray, implementation: str) -> dict[str, Runs]:
+    """What `grouped` is told beside the mask, as an argument of the language model.
+
+    Args:
+        visible: (rows, longest, longest) bool, of `side_by_side`.
+        implementation: a value of `IMPLEMENTATIONS`; the others are told nothing.
+    """
+    size = visible.shape[-1]
+    if implementation != NAME or size <= _QUERIES:
+        return {}
+    starts = np.arange(0, size, _KEYS)
+    found = []
+    for begin in range(0, size, _QUERIES):
+        keys = visible[:, begin : begin + _QUERIES].any(axis=(0, 1))
+        blocks = np.logical_or.reduceat(keys, starts)
+        edges = np.flatnonzero(np.diff(blocks, prepend=False, append=False)) * _KEYS
+        runs = tuple((int(a), min(int(b), size)) for a, b in edges.reshape(-1, 2))
+        found.append((min(begin + _QUERIES, size), runs))
+    return {"key_runs": tuple(found)}
 
 
 def block_mask(trees: Sequence[PrefixTree], longest: int, device: torch.device) -> BlockMask:
@@ -137,6 +163,7 @@ def grouped_bmm(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    key_runs: Runs | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Grouped-query attention by two batched products, in transformers' attention interface.
@@ -148,6 +175,7 @@ def grouped_bmm(
         value: (b, kv_heads, s, d).
         attention_mask: additive, broadcastable to (b, 1, t, s); None attends everywhere.
         scaling: factor on the scores, 1/sqrt(d) when None.
+        key_runs: of `seen_keys`; without them every query is held to every key.
         more: what a family wants besides.
 
     Returns:
@@ -157,16 +185,36 @@ def grouped_bmm(
         EmoVerseError: the family bends the scores in a way this does not know.
     """
     _only_scores("grouped", more)
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        attention_mask = attention_mask[..., : key.shape[2]]
+    if attention_mask is None or key_runs is None or torch.compiler.is_compiling():
+        return _two_products(query, key, value, attention_mask).transpose(1, 2).contiguous(), None
+    parts, begin = [], 0
+    for end, runs in key_runs:
+        mine = attention_mask[:, :, begin:end]
+        keys, values = (_picked(whole, runs, -2) for whole in (key, value))
+        parts.append(_two_products(query[:, :, begin:end], keys, values, _picked(mine, runs, -1)))
+        begin = end
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _two_products(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
     batch, heads, steps, width = query.shape
     groups = key.shape[1]
-    scaling = width**-0.5 if scaling is None else scaling
-    grouped = (query * scaling).reshape(batch, groups, heads // groups * steps, width)
+    grouped = query.reshape(batch, groups, heads // groups * steps, width)
     scores = (grouped @ key.transpose(2, 3)).view(batch, groups, heads // groups, steps, -1)
-    if attention_mask is not None:
-        scores = scores + attention_mask[:, :, None, :, : key.shape[2]]
+    if mask is not None:
+        scores = scores + mask[:, :, None]
     weights = scores.softmax(dim=-1).view(batch, groups, heads // groups * steps, -1)
-    mixed = (weights @ value).view(batch, heads, steps, width)
-    return mixed.transpose(1, 2).contiguous(), None
+    return (weights @ value).view(batch, heads, steps, width)
+
+
+def _picked(whole: torch.Tensor, runs: Sequence[tuple[int, int]], dim: int) -> torch.Tensor:
+    parts = [whole.narrow(dim, begin, end - begin) for begin, end in runs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
 def tree_flex(

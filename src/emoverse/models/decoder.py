@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
 from transformers import DynamicCache
 
 from emoverse.models.emoverse import EmoVerse
+from emoverse.models.language import Language
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,11 +29,13 @@ class Branch:
         keys: (layers, kv heads, length, d), rotated to their positions.
         values: the same shape.
         hidden: (width,) hidden state of the last token, after the last norm.
+        following: the position of the next token.
     """
 
     keys: torch.Tensor
     values: torch.Tensor
     hidden: torch.Tensor
+    following: int
 
 
 class Steps(Protocol):
@@ -65,7 +68,7 @@ class Steps(Protocol):
 
 
 def begin(
-    model: EmoVerse, branches: Sequence[Branch], fused: FusedLlama | None = None
+    model: Language, branches: Sequence[Branch], fused: FusedLlama | None = None
 ) -> tuple[Steps, torch.Tensor]:
     """Put branches side by side, shorter ones behind padding.
 
@@ -205,18 +208,21 @@ class _FusedSteps:
         cos, sin = cos.view(rows, new, 1, width), sin.view(rows, new, 1, width)
         mask = torch.zeros(seen.shape, dtype=fused.dtype)
         mask.masked_fill_(~seen, torch.finfo(fused.dtype).min)
-        mask = mask[:, None, None].expand(rows, 1, heads // groups, new, end)
+        # The heads of a group are rows of one query, so that no key is repeated for them.
+        each = heads // groups
+        mask = mask[:, None, None].expand(rows, 1, each, new, end).reshape(rows, 1, -1, end)
         for layer, (attend, merge, widen, narrow) in enumerate(fused.layers):
             joined = attend(_norm(x, fused.epsilon)).view(rows, new, heads + 2 * groups, width)
             turned = _rotate(joined[:, :, : heads + groups], cos, sin)
             self._keys[layer, :, :, start:end] = turned[:, :, heads:].transpose(1, 2)
             self._values[layer, :, :, start:end] = joined[:, :, heads + groups :].transpose(1, 2)
-            query = (turned[:, :, :heads] * width**-0.5).transpose(1, 2)
-            query = query.reshape(rows, groups, heads // groups * new, width)
-            scores = query @ self._keys[layer, :, :, :end].transpose(2, 3)
-            scores = scores.view(rows, groups, heads // groups, new, end) + mask
-            weights = scores.softmax(dim=-1).view(rows, groups, -1, end)
-            mixed = (weights @ self._values[layer, :, :, :end]).view(rows, heads, new, width)
+            query = turned[:, :, :heads].transpose(1, 2).reshape(rows, groups, each * new, width)
+            mixed = functional.scaled_dot_product_attention(
+                query,
+                self._keys[layer, :, :, :end],
+                self._values[layer, :, :, :end],
+                attn_mask=mask,
+            ).reshape(rows, heads, new, width)
             x = x + merge(mixed.transpose(1, 2).reshape(rows * new, -1))
             gate, up = widen(_norm(x, fused.epsilon)).chunk(2, dim=-1)
             x = x + narrow(functional.silu(gate) * up)
@@ -235,8 +241,9 @@ class _FusedSteps:
 
 
 class _PlainSteps:
-    def __init__(self, model: EmoVerse, keys: torch.Tensor, values: torch.Tensor) -> None:
-        self._model = model
+    def __init__(self, model: Language, keys: torch.Tensor, values: torch.Tensor) -> None:
+        self._language: Any = model.language
+        self._head: Any = model.head
         self._cache = DynamicCache()
         for layer in range(len(keys)):
             self._cache.update(keys[layer], values[layer], layer)
@@ -244,10 +251,10 @@ class _PlainSteps:
     def step(
         self, tokens: torch.Tensor, positions: torch.Tensor, seen: torch.Tensor
     ) -> torch.Tensor:
-        embeddings = self._model.embed(tokens, None)
+        embeddings = self._language.get_input_embeddings()(tokens)
         mask = torch.zeros(seen.shape, dtype=embeddings.dtype, device=seen.device)
         mask.masked_fill_(~seen, torch.finfo(embeddings.dtype).min)
-        output = self._model.network.model.language_model(
+        output = self._language(
             inputs_embeds=embeddings,
             attention_mask=mask[:, None],
             position_ids=positions,
@@ -258,8 +265,12 @@ class _PlainSteps:
         return states
 
     def logits(self, hidden: torch.Tensor, allowed: torch.Tensor | None = None) -> torch.Tensor:
-        words = self._model.network.lm_head.weight
-        return functional.linear(hidden, words if allowed is None else words[allowed]).float()
+        head = self._head
+        if allowed is None:
+            scores: torch.Tensor = head(hidden).float()
+            return scores
+        bias = None if head.bias is None else head.bias[allowed]
+        return functional.linear(hidden, head.weight[allowed], bias).float()
 
 
 def _norm(x: torch.Tensor, epsilon: float) -> torch.Tensor:

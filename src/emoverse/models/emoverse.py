@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import Cache, InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
+from emoverse.models import attention
 from emoverse.models.prefix_tree import PrefixTree, side_by_side
 
 IMAGE_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>")
@@ -48,6 +50,18 @@ class EmoVerse:
         """Precision the language model runs in."""
         dtype: torch.dtype = self.network.lm_head.weight.dtype
         return dtype
+
+    @property
+    def language(self) -> torch.nn.Module:
+        """The language model without its output layer."""
+        language: torch.nn.Module = self.network.model.language_model
+        return language
+
+    @property
+    def head(self) -> torch.nn.Module:
+        """The output layer."""
+        head: torch.nn.Module = self.network.lm_head
+        return head
 
     @torch.no_grad()
     def visual_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -106,14 +120,15 @@ class EmoVerse:
         device = self.network.lm_head.weight.device
         ids = torch.from_numpy(tokens).to(device)
         embeddings = self.embed(ids, features)
-        hidden = torch.zeros(visible.shape, dtype=embeddings.dtype)
-        hidden.masked_fill_(~torch.from_numpy(visible), torch.finfo(embeddings.dtype).min)
-        output = self.network.model.language_model(
+        language: Any = self.language
+        name = language.config._attn_implementation
+        output = language(
             inputs_embeds=embeddings,
-            attention_mask=hidden[:, None].to(device),
+            attention_mask=attention.tree_mask(trees, visible, name, embeddings.dtype, device),
             position_ids=torch.from_numpy(positions).to(device),
             past_key_values=cache,
             use_cache=cache is not None,
+            **attention.seen_keys(visible, name),
         )
         states: torch.Tensor = output.last_hidden_state
         return states

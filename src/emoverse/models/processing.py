@@ -212,6 +212,45 @@ def look(model: Mllm, shown: Shown) -> torch.Tensor:
     return kept
 
 
+def chat_ids(
+    model: Mllm, query: str, shown: Shown | None = None, answer: str | None = None
+) -> list[int]:
+    """A chat as the model's processor would tokenise it, placeholders as the model's own id.
+
+    Args:
+        model: whose template is used.
+        query: the user's turn.
+        shown: what stands in front of it.
+        answer: the assistant's turn; without it the ids end where the answer begins.
+
+    Raises:
+        EmoVerseError: see `chat`.
+    """
+    texts, clips = (shown.texts, shown.clips) if shown else ((), 0)
+    text = chat(model, query, len(texts) - clips, answer, clips=clips)
+    return _ids(model, _filled(model, text, texts))
+
+
+def positions(model: Mllm, ids: Sequence[int], shown: Shown | None) -> np.ndarray | None:
+    """(axes, len) positions of a chat's tokens, for models that have their own."""
+    rope = getattr(model.network.model, "get_rope_index", None)
+    if rope is None or shown is None:
+        return None
+    known = inspect.signature(rope).parameters
+    given = {key: value for key, value in shown.inputs.items() if key in known}
+    if "mm_token_type_ids" in known:
+        kinds = model.processor.create_mm_token_type_ids([ids])
+        given["mm_token_type_ids"] = torch.tensor(kinds, dtype=torch.int)
+    found: torch.Tensor = rope(input_ids=torch.tensor([ids]), **given)[0]
+    return found[:, 0].numpy()
+
+
+def pointing(model: Mllm, ids: Sequence[int], rows: Sequence[int]) -> list[int]:
+    """A chat's tokens with the (negative) ids of visual features in their placeholders' place."""
+    marks, following = mark_ids(model), iter(rows)
+    return [next(following) if token in marks else token for token in ids]
+
+
 def encode(
     model: Mllm, query: str, answer: str, shown: Shown | None = None
 ) -> tuple[list[int], list[int], np.ndarray | None]:
@@ -221,10 +260,8 @@ def encode(
         Token ids (placeholders as the model's own id), the indices of the answer tokens that
         carry loss, and (axes, len) positions for models that have their own.
     """
-    texts, clips = (shown.texts, shown.clips) if shown else ((), 0)
-    pictures = len(texts) - clips
-    prompt = _ids(model, _filled(model, chat(model, query, pictures, clips=clips), texts))
-    ids = _ids(model, _filled(model, chat(model, query, pictures, answer, clips=clips), texts))
+    prompt = chat_ids(model, query, shown)
+    ids = chat_ids(model, query, shown, answer)
     start = next(
         (n for n, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b), len(prompt)
     )
@@ -235,7 +272,7 @@ def encode(
         )
     forced = dictated(model.tokenizer, ids[start:])
     learnt = [start + place for place, skip in enumerate(forced) if not skip]
-    return ids, learnt, _positions(model, ids, shown)
+    return ids, learnt, positions(model, ids, shown)
 
 
 def own_losses(
@@ -332,16 +369,3 @@ def _ids(model: Mllm, text: str) -> list[int]:
         "input_ids"
     ]
     return ids
-
-
-def _positions(model: Mllm, ids: list[int], shown: Shown | None) -> np.ndarray | None:
-    rope = getattr(model.network.model, "get_rope_index", None)
-    if rope is None or shown is None:
-        return None
-    known = inspect.signature(rope).parameters
-    given = {key: value for key, value in shown.inputs.items() if key in known}
-    if "mm_token_type_ids" in known:
-        kinds = model.processor.create_mm_token_type_ids([ids])
-        given["mm_token_type_ids"] = torch.tensor(kinds, dtype=torch.int)
-    found: torch.Tensor = rope(input_ids=torch.tensor([ids]), **given)[0]
-    return found[:, 0].numpy()

@@ -156,7 +156,9 @@ async def _started(
     backend: Backend = remote or await local(settings.model)
     models = {shown_model(settings.backend_model or settings.model): backend}
     models |= {shown_model(model): await local(model) for model in settings.others}
-    sandbox = Sandbox(settings.decoders, backend.frames, settings.limits, metrics)
+    frames = max(each.frames for each in models.values())
+    side = max(each.side for each in models.values())
+    sandbox = Sandbox(settings.decoders, frames, settings.limits, metrics, side)
     await sandbox.start()
     await sandbox.warm()
     for each in models.values():

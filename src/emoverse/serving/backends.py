@@ -13,6 +13,7 @@ from PIL import Image
 from emoverse.emt import endpoint as remote
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
+from emoverse.faces import spread
 from emoverse.inference.analysis import Analysis
 from emoverse.inference.engine import Engine
 from emoverse.inference.interview import Interview, Prediction, Question, Watched
@@ -33,7 +34,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 }
 # Phrases, a label, pairs: short. A reason: prose.
 _MOST_TOKENS = {"msa": 16, "er": 16, "fer": 96, "eri": 256, "ecpe": 128}
-_FRAMES = 8
+# Pictures of a clip that travel to an endpoint, and pixels of their longer side.
+_FRAMES, _SIDE = 8, 448
 Result = TypeVar("Result")
 Asking = Generator[list[Question], list[Prediction], Result]
 
@@ -60,10 +62,17 @@ class Said:
 
 
 class Backend(Protocol):
-    """What the server needs of a model."""
+    """What the server needs of a model.
+
+    Attributes:
+        name: what it is called.
+        frames: pictures of a clip that it wants, 0 when it only sees a face.
+        side: pixels of their longer side, at most.
+    """
 
     name: str
     frames: int
+    side: int
 
     async def start(self) -> None:
         """Get ready to answer."""
@@ -95,11 +104,12 @@ class Backend(Protocol):
 class Local:
     """The model in this process, behind a queue."""
 
-    frames = 0
+    side = spread.SIDE
 
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
         """Put a queue in front of a loaded model."""
         self.name = engine.name
+        self.frames = engine.frames
         self._engine = engine
         self._queue = Batcher(
             engine.ask, size=settings.batch, window=settings.window, metrics=metrics
@@ -160,6 +170,7 @@ class Remote:
     """A model behind an OpenAI-compatible endpoint such as vLLM's."""
 
     frames = _FRAMES
+    side = _SIDE
 
     def __init__(self, settings: Settings) -> None:
         """Prepare to ask.

@@ -7,7 +7,6 @@ stdout is the header's length (4 bytes, big-endian), the header as JSON, then th
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import resource
@@ -20,17 +19,16 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
-from PIL import Image
 
 from emoverse.errors import EmoVerseError
-from emoverse.faces import FaceTrack, analyse_faces, stills, video
+from emoverse.faces import analyse_faces, stills, video
 from emoverse.faces.landmarks import Detector, detector
+from emoverse.faces.spread import jpegs
 
 # Containers that hold their own pictures. Playlists (HLS, DASH, concat...) name other files and
 # addresses, which FFmpeg would open.
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,ivf,mjpeg,h264,hevc,m4v,dv"
 _SAFE = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
-_FRAME_SIDE = 448
 
 
 def main() -> None:
@@ -68,7 +66,10 @@ def _watch(request: dict[str, Any], eyes: Detector) -> tuple[dict[str, Any], lis
     blobs = [] if track.peak_image is None else [track.peak_image.tobytes()]
     if track.peak_landmarks is not None:
         blobs.append(np.asarray(track.peak_landmarks, np.float32).tobytes())
-    pictures = _frames(path, track, request["frames"], start) if request["frames"] else []
+    pictures: list[bytes] = []
+    if request["frames"]:
+        wanted, side = request["frames"], request["side"]
+        pictures = list(jpegs(path, wanted, start=start, end=None if last else end, side=side))
     header = {
         "info": asdict(track.info) | {"path": request["name"]},
         "frames": [asdict(frame) for frame in track.frames],
@@ -115,22 +116,6 @@ def _check(path: Path, request: dict[str, Any]) -> video.VideoInfo:
             "taken here; cut it, or send it as a job."
         )
     return info
-
-
-def _frames(path: Path, track: FaceTrack, count: int, start: float) -> list[bytes]:
-    """JPEG pictures from the middle of `count` equal parts of a clip; one of a still image."""
-    duration = track.info.duration
-    rate = 2 * count / duration if duration else None
-    chosen = []
-    frames = video.lazy_frames(path, max_fps=rate, max_side=_FRAME_SIDE, start=start)
-    for number, frame in enumerate(frame for frame in frames if frame.due):
-        if number % 2 or not duration:
-            buffer = io.BytesIO()
-            Image.fromarray(frame.image()).save(buffer, "JPEG", quality=90)
-            chosen.append(buffer.getvalue())
-        if len(chosen) == count:
-            break
-    return chosen
 
 
 def _renamed(sentence: str, request: dict[str, Any]) -> str:

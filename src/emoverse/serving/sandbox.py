@@ -70,7 +70,9 @@ class _Worker:
 class Sandbox:
     """A pool of decoding processes; start it before use and close it after."""
 
-    def __init__(self, count: int, frames: int, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, count: int, frames: int, limits: Limits, metrics: Metrics, side: int = 448
+    ) -> None:
         """Make a pool.
 
         Args:
@@ -78,7 +80,9 @@ class Sandbox:
             frames: JPEG pictures wanted of every clip, see `Watched.frames`.
             limits: what a clip may cost.
             metrics: where outcomes are counted.
+            side: pixels of their longer side, at most.
         """
+        self._side = side
         self._count = count
         self._wanted = frames
         self._limits = limits
@@ -132,6 +136,7 @@ class Sandbox:
             "path": str(path),
             "name": name,
             "frames": self._wanted,
+            "side": self._side,
             "pixels": self._limits.pixels,
             "seconds": self._limits.clip_seconds if seconds is None else seconds,
             "window": window,

@@ -1,4 +1,4 @@
-"""How much memory a recipe needs, worked out on shapes alone: `emoverse train --estimate`.
+"""Memory and time that a recipe needs, worked out on shapes alone: `emoverse train --estimate`.
 
 The model is built without weights (PyTorch's meta device) and its language model is run forward
 for one and for two layers, while everything that the backward pass would keep is counted. So the
@@ -27,6 +27,7 @@ from emoverse.models.internvl2.configuration import model_config
 from emoverse.models.internvl2.convert import meta_model
 from emoverse.models.internvl2.published import published_size
 from emoverse.training.optimiser import add_lora, unfreeze_parts
+from emoverse.training.projection import ENTRIES, EPOCHS, clip_operations, row_operations
 
 GPUS = (24, 40, 80, 141)
 """Memory of common cards in GB: RTX 3090/4090, A100, A100/H100, H200."""
@@ -40,7 +41,7 @@ _ATTENTION = "memory_of_fused_attention"
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Memory of a recipe, in bytes.
+    """Memory of a recipe, in bytes, and its work.
 
     Attributes:
         model: what was looked at.
@@ -55,6 +56,8 @@ class Estimate:
         cache: keys and values of one prompt token when the model answers.
         prompt: tokens of the longest prompt: a clip's visual tokens and a query.
         batch_tokens: the recipe's.
+        operations: floating-point operations of a training step, per token of a full row.
+        clip_operations: of the frozen visual encoder, once for each clip.
     """
 
     model: str
@@ -69,6 +72,13 @@ class Estimate:
     cache: int
     prompt: int
     batch_tokens: int
+    operations: int
+    clip_operations: int
+
+    def schedule(self) -> int:
+        """Operations of the paper's schedule, every entry a clip with its queries."""
+        once = ENTRIES * self.clip_operations
+        return once + ENTRIES * EPOCHS * self.prompt * self.operations
 
     @property
     def per_token(self) -> int:
@@ -135,7 +145,8 @@ def estimate(recipe: Recipe) -> Estimate:
         trained=sum(p.numel() for p in live),
         weights=weights,
         optimiser=optimiser,
-        activations=_kept(model) + _projected(model, projector, vision.hidden_size),
+        activations=_kept(model, checkpointing=recipe.gradient_checkpointing)
+        + _projected(model, projector, vision.hidden_size),
         mask=_BYTES * recipe.row_tokens,
         # Logits in bfloat16 and float32, their softmax and gradient; three of the widest tensors.
         working=int(_ANSWER_SHARE * text.vocab_size * (_BYTES + 4 + 4 + 4)) + 3 * widest * _BYTES,
@@ -146,6 +157,13 @@ def estimate(recipe: Recipe) -> Estimate:
         cache=2 * text.num_hidden_layers * text.num_key_value_heads * head * _BYTES,
         prompt=recipe.frames * tokens_per_tile + 300,
         batch_tokens=recipe.batch_tokens,
+        operations=row_operations(
+            model, recipe.row_tokens, checkpointing=recipe.gradient_checkpointing
+        )
+        // recipe.row_tokens
+        # The output layer, frozen, at answers alone.
+        + int(_ANSWER_SHARE * 4 * text.hidden_size * text.vocab_size),
+        clip_operations=clip_operations(network, recipe.frames),
     )
 
 
@@ -182,13 +200,15 @@ def _config(model: str) -> dict[str, Any]:
     return model_config(published, dtype="bfloat16", image_token=0, tied=False)
 
 
-def _kept(model: Mllm) -> int:
+def _kept(model: Mllm, *, checkpointing: bool) -> int:
     """Bytes per token that the language model keeps for its backward pass."""
     language = getattr(model.network.model, model.language_name)
     inner = language.get_base_model()
     one, two = (_kept_by(language, inner, layers) for layers in (1, 2))
     layers = len(inner.layers)
-    return math.ceil((one + (layers - 1) * (two - one)) / _PROBE)
+    # Checkpointed, a layer keeps what enters it; one at a time is whole again.
+    further = inner.config.hidden_size * _BYTES * _PROBE if checkpointing else two - one
+    return math.ceil((one + (layers - 1) * further) / _PROBE)
 
 
 def _kept_by(language: Any, inner: Any, layers: int) -> int:

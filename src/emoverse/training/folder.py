@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors.torch import load_file
+from peft import get_peft_model_state_dict
 from safetensors.torch import save as serialize
 
 from emoverse.errors import EmoVerseError
-from emoverse.files import read_json, write_bytes, write_json
+from emoverse.files import write_bytes, write_json
 from emoverse.m2se.recipe import Recipe, to_dict
 from emoverse.models import any_mllm, compact
 from emoverse.models.any_mllm import Mllm
 from emoverse.models.emoverse import EmoVerse
+from emoverse.models.trained import (
+    ADAPTER,
+    MERGED_RECIPE,
+    OTHER_PARTS,
+    RECIPE,
+    load_trained,
+    run_recipe,
+)
 from emoverse.training.card import write_card
 from emoverse.training.optimiser import other_parts
-
-_OTHER_PARTS = "trained_parts.safetensors"
 
 
 def save_model(model: EmoVerse | Mllm, recipe: Recipe, folder: Path) -> None:
     """Write what was trained: LoRA, and projector and visual encoder where they were."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "recipe.json", to_dict(recipe))
+    write_json(folder / RECIPE, to_dict(recipe))
     if not isinstance(model, Mllm):
         compact.save(model, folder)
         vit = folder.parent / "face_vit.safetensors"
         if not (folder / vit.name).exists() and vit.is_file():
             write_bytes(folder / vit.name, vit.read_bytes())
         return
-    language = getattr(model.network.model, model.language_name)
+    language: Any = model.language
     state = get_peft_model_state_dict(language, save_embedding_layers=False)
     config = language.peft_config["default"]
     config.base_model_name_or_path = recipe.model
     config.save_pretrained(str(folder))
-    _write(folder / "adapter_model.safetensors", state, model.dtype)
+    _write(folder / ADAPTER, state, model.dtype)
     wanted = other_parts(
         model,
         projector=any(stage.projector_lr > 0 for stage in recipe.stages),
@@ -46,33 +51,7 @@ def save_model(model: EmoVerse | Mllm, recipe: Recipe, folder: Path) -> None:
     )
     rest = {name: p.detach() for name, p in model.network.named_parameters() if name in wanted}
     if rest:
-        _write(folder / _OTHER_PARTS, rest, model.dtype)
-
-
-def load_trained(folder: Path) -> Mllm:
-    """A trained model with a processor, its LoRA merged.
-
-    Raises:
-        EmoVerseError: the folder is not of such a run.
-    """
-    settings = _settings(folder)
-    model = any_mllm.load(settings["model"], projector=settings["projector"])
-    place = model.language_name
-    language = getattr(model.network.model, place)
-    setattr(
-        model.network.model,
-        place,
-        PeftModel.from_pretrained(language, str(folder)).merge_and_unload(),
-    )
-    if (folder / _OTHER_PARTS).is_file():
-        wrong = model.network.load_state_dict(load_file(folder / _OTHER_PARTS), strict=False)
-        if wrong.unexpected_keys:
-            raise EmoVerseError(
-                f"{folder / _OTHER_PARTS}: does not fit {settings['model']} "
-                f"({wrong.unexpected_keys[0]}); train again with that model."
-            )
-    model.network.requires_grad_(False).train(False)
-    return model
+        _write(folder / OTHER_PARTS, rest, model.dtype)
 
 
 def merge(folder: Path, out: Path) -> Path:
@@ -89,7 +68,7 @@ def merge(folder: Path, out: Path) -> Path:
     Raises:
         EmoVerseError: `folder` is no such folder, or `out` holds files.
     """
-    settings = _settings(folder)
+    settings = run_recipe(folder)
     if out.exists() and any(out.iterdir()):
         raise EmoVerseError(f"{out} is not empty; name a new folder.")
     out.mkdir(parents=True, exist_ok=True)
@@ -106,7 +85,7 @@ def merge(folder: Path, out: Path) -> Path:
         )
     else:
         any_mllm.save_standalone(load_trained(folder), out)
-    write_json(out / "training_recipe.json", settings)
+    write_json(out / MERGED_RECIPE, settings)
     write_card(folder, out)
     return out
 
@@ -129,22 +108,12 @@ def push_to_hub(folder: Path, name: str, *, private: bool = True) -> str:
     try:
         address = hub.create_repo(name, private=private, exist_ok=True)
         hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Trained with EmoVerse")
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # the hub's client lets its transport's own errors through
         raise EmoVerseError(
             f"{name}: the hub took no upload ({' '.join(str(error).split())[:300]}); log in with "
             "`hf auth login`, check the name, and run merge with a new --out."
         ) from None
     return str(address)
-
-
-def _settings(folder: Path) -> dict[str, str]:
-    if (
-        not (folder / "recipe.json").is_file()
-        or not (folder / "adapter_model.safetensors").is_file()
-    ):
-        raise EmoVerseError(f"{folder}: not a folder that `emoverse train` wrote; name one.")
-    settings: dict[str, str] = read_json(folder / "recipe.json")
-    return settings
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> None:

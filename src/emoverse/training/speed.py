@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import resource
 import sys
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from emoverse.errors import EmoVerseError
 from emoverse.m2se.recipe import Recipe
@@ -20,11 +22,11 @@ _FUSED_FROM = 2**28  # logits of a batch (1 GiB in float32) from which they are 
 
 
 def tune(model: EmoVerse | Mllm, recipe: Recipe, device: torch.device, sample_tokens: float) -> str:
-    """Set how the language model attends, and compile its layers where the recipe says so.
+    """Set how the language model attends; compile or checkpoint its layers where the recipe says.
 
     Args:
         model: with its LoRA.
-        recipe: its `attention`, `compile` and `row_tokens`.
+        recipe: its `attention`, `compile`, `gradient_checkpointing` and `row_tokens`.
         device: where the model is.
         sample_tokens: of a typical sample; rows are longer than the recipe's where samples are.
 
@@ -46,8 +48,10 @@ def tune(model: EmoVerse | Mllm, recipe: Recipe, device: torch.device, sample_to
             )
         chosen = "sdpa"
     language.set_attn_implementation(attention.IMPLEMENTATIONS[chosen])
-    if recipe.compile:
-        for layer in layers_of(model):
+    for layer in layers_of(model):
+        if recipe.gradient_checkpointing:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        if recipe.compile:
             layer.compile(dynamic=True)
     return chosen
 

@@ -14,10 +14,10 @@ from emoverse.errors import EmoVerseError
 from emoverse.models import processing
 from emoverse.models.any_mllm import Mllm
 from emoverse.models.emoverse import EmoVerse
+from emoverse.models.sights import sights
 from emoverse.training.distributed import Crew, gather, share, sum_gradients
 from emoverse.training.optimiser import Trained
 from emoverse.training.rows import Row, Sample, row_of
-from emoverse.training.sights import sights
 from emoverse.training.speed import token_losses
 from emoverse.training.visual import Visual
 

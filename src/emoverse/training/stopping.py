@@ -69,5 +69,5 @@ def _out_of_memory(where: str, settings: str, error: BaseException) -> EmoVerseE
     del error
     return EmoVerseError(
         f"{where}: out of memory with {settings}; halve batch_tokens (then row_tokens and "
-        "max_length; all by --set) and start again."
+        "max_length), or set gradient_checkpointing=true (all by --set), and start again."
     )

@@ -342,20 +342,21 @@ def _scored(run: Run, place: Place, done: int) -> Place:
     if not run.valid:
         return place
     recipe = run.recipe
+    stage = recipe.stages[place.stage].name
     run.model.network.train(False)
-    scores = valid_scores(
-        run.valid,
-        lambda record: tokenised(run.model, record, run.visual),
-        lambda batch: batch_hits(run.model, batch, run.visual, run.padded),
-        row_tokens=recipe.row_tokens,
-        batch_tokens=recipe.batch_tokens,
-        max_length=recipe.max_length,
-        kind=recipe.rows,
-    )
+    with memory(f"Stage {stage}, scoring", f"batch_tokens: {recipe.batch_tokens}"):
+        scores = valid_scores(
+            run.valid,
+            lambda record: tokenised(run.model, record, run.visual),
+            lambda batch: batch_hits(run.model, batch, run.visual, run.padded),
+            row_tokens=recipe.row_tokens,
+            batch_tokens=recipe.batch_tokens,
+            max_length=recipe.max_length,
+            kind=recipe.rows,
+        )
     _train_mode(run.model)
     if not scores:
         return place
-    stage = recipe.stages[place.stage].name
     if not all(math.isfinite(figures["loss"]) for figures in scores.values()):
         raise _no_number(stage, place.step, "valid loss")
     score = mean_score(scores)

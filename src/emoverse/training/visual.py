@@ -19,8 +19,8 @@ from emoverse.models.any_mllm import Mllm
 from emoverse.models.emoverse import EmoVerse
 from emoverse.models.prefix_tree import PrefixTree
 from emoverse.models.processing import Shown
+from emoverse.models.sights import sights
 from emoverse.training.rows import Sample, sample_of
-from emoverse.training.sights import sights
 from emoverse.training.visual_cache import VisualCache, entry_key, weights_fingerprint
 
 Progress = Callable[[int, int], None]
@@ -115,9 +115,7 @@ def tokenised(model: EmoVerse | Mllm, record: Record, visual: Visual) -> Sample:
     shown = visual.shown[visual.index[key]] if record.media and key in visual.index else None
     tokens, learnt, positions = processing.encode(model, record.query, record.response, shown)
     if shown is not None:
-        rows = iter(visual.ids(key))
-        marks = processing.mark_ids(model)
-        tokens = [next(rows) if token in marks else token for token in tokens]
+        tokens = processing.pointing(model, tokens, visual.ids(key))
     return Sample(record, tokens, learnt, positions)
 
 

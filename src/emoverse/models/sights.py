@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from emoverse.errors import EmoVerseError
-from emoverse.faces import video
+from emoverse.faces.spread import spread
 from emoverse.models.processing import Clip, Sight
 
-_SIDE = 1024  # pixels of a frame's longer side, at most
+FRAMES = 8
+"""Frames of a clip, as InternVL2 is shown them."""
+
 _FEWEST = 2  # Qwen's encoders take frames in pairs
 
 
@@ -58,17 +59,12 @@ def clip_of(path: Path, frames: int) -> Clip:
     Raises:
         EmoVerseError: it cannot be read.
     """
-    duration = video.probe(path).duration
-    rate = 2 * frames / duration if duration > 0 else None
-    found = list(video.frames(path, max_fps=rate, max_side=_SIDE))
-    times = np.array([frame.timestamp for frame in found])
-    middles = (np.arange(frames) + 0.5) * duration / frames
-    nearest = {int(np.abs(times - middle).argmin()) for middle in middles}
-    chosen = sorted(nearest) if len(nearest) >= _FEWEST else [min(nearest)] * _FEWEST
+    found, duration = spread(path, frames)
+    chosen = found if len(found) >= _FEWEST else found * _FEWEST
     return Clip(
-        tuple(Image.fromarray(found[place].image) for place in chosen),
-        tuple(float(times[place]) for place in chosen),
-        max(duration, float(times[-1])),
+        tuple(Image.fromarray(frame.image) for frame in chosen),
+        tuple(frame.timestamp for frame in chosen),
+        duration,
     )
 
 

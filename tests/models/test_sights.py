@@ -8,7 +8,7 @@ from PIL import Image
 
 from emoverse.errors import EmoVerseError
 from emoverse.models.processing import Clip
-from emoverse.training.sights import clip_of, sights
+from emoverse.models.sights import clip_of, sights
 
 from ..faces import clips
 

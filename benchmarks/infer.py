@@ -1,0 +1,340 @@
+"""Speed of answering: `python benchmarks/infer.py [--ecf Subtask_2_train.json] [--json FILE]`.
+
+One run measures
+
+1. `import emoverse`, and `load_model("compact")` in a fresh process, libraries apart from weights;
+2. one clip of 5 s, the first after loading and later ones (goal: 3 s on 2 cores);
+3. five answers a clip by the engine, against five `generate` calls of plain transformers with the
+   same wording, the same face crop and the same dtype (goals: 4 times faster, 99 % the same);
+4. many clips: `analyze` one by one against the same questions batched over clips;
+5. a written token with 8-bit and with bfloat16 weights, beside the least it could take: the bytes
+   of the weights over the memory's measured speed, and the operations of a prompt's pass.
+
+The clips of 3 and 4 are drawn faces with sentences of ours, or with --ecf the utterances of a
+SemEval-2024 Task 3 file. No calibration is applied in 3: `generate` knows none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+from emoverse.emt.record import Record
+from emoverse.evaluation.semeval import load_semeval
+from emoverse.faces import analyse_faces, drawn
+from emoverse.faces.crop import crop
+from emoverse.files import write_json
+from emoverse.inference.engine import Engine, load_model
+from emoverse.inference.interview import CLIP_TASKS, Question, Watched, clip_interview
+from emoverse.inference.together import together
+from emoverse.models import compact, face_vit, weights
+from emoverse.models.decoder import Branch, FusedLlama, begin
+from emoverse.models.emoverse import EmoVerse
+from emoverse.models.prompt import answer_tokens, prompt_tokens
+from emoverse.tasks import ecpe, er, eri, fer, msa
+
+SAID = (
+    ("Ana", "I got the job!", "joy"),
+    ("Ben", "Really? That was quick.", "surprise"),
+    ("Ana", "They called an hour after the interview.", "joy"),
+    ("Ben", "I wish you had told me before I signed the lease.", "anger"),
+    ("Ana", "I am sorry. I did not know that it would be in another town.", "sadness"),
+    ("Ben", "What am I to do alone in that flat?", "fear"),
+    ("Ana", "Come with me.", "neutral"),
+    ("Ben", "Are you serious? I would love to!", "joy"),
+)
+MOST = {"msa": 8, "er": 8, "fer": 48, "ecpe": 48, "eri": 128}
+TEXT = "I was not expecting that, give me a moment to think about it."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A clip and the conversation whose last turn is said in it."""
+
+    watched: Watched
+    turns: tuple[ecpe.Turn, ...]
+
+    def queries(self) -> dict[str, str]:
+        """What is asked, but for the reason, which rests on the caption."""
+        target = self.turns[-1]
+        before = [(turn.speaker, turn.text) for turn in self.turns[:-1]]
+        return {
+            "msa": msa.query(target.text),
+            "er": er.query(target.text, speaker=target.speaker, context=before),
+            "fer": fer.query(),
+            "ecpe": ecpe.query(self.turns, target.index),
+        }
+
+
+def main() -> None:
+    """Run the benchmark, print it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ecf", type=Path, help="Subtask_2_train.json, for real utterances")
+    parser.add_argument("--limit", type=int, default=24, help="clips of parts 3 and 4")
+    parser.add_argument("--only", type=int, nargs="+", choices=range(1, 6), default=[1, 2, 3, 4, 5])
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    result: dict[str, Any] = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clips = made_clips(folder, given.ecf, given.limit) if {3, 4} & set(given.only) else []
+        parts: dict[str, Callable[[], Any]] = {
+            "start": start_up,
+            "five_second_clip": lambda: one_clip(folder),
+            "five_answers": lambda: five_answers(clips),
+            "many_clips": lambda: many_clips(clips),
+            "written_token": written_token,
+        }
+        for number, (part, work) in enumerate(parts.items(), 1):
+            if number in given.only:
+                result[part] = work()
+    if given.json:
+        write_json(given.json, result)
+    print(json.dumps(result, indent=2))
+
+
+def start_up() -> dict[str, float]:
+    """Seconds, each the best of three fresh processes."""
+    code = (
+        "import time; t = time.perf_counter(); import emoverse; a = time.perf_counter();"
+        "import emoverse.inference.engine; b = time.perf_counter();"
+        "emoverse.load_model('compact'); c = time.perf_counter(); print(a - t, b - a, c - b)"
+    )
+    rows = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        rows.append([float(word) for word in done.stdout.split()])
+    names = ("import_emoverse", "libraries_on_first_use", "load_weights")
+    return {name: round(min(row[n] for row in rows), 3) for n, name in enumerate(names)}
+
+
+def one_clip(folder: Path) -> dict[str, Any]:
+    """Wall seconds of `analyze` on five seconds of the demo clip, after loading."""
+    file = _first_seconds(weights.demo_clip(), folder / "five.mp4", 5.0)
+    engine = load_model("compact")
+    found = []
+    for _ in range(5):
+        start = time.perf_counter()
+        analysis = engine.analyze(file, TEXT)
+        found.append({**analysis.seconds, "total": time.perf_counter() - start})
+    later = min(found[1:], key=lambda row: row["total"])
+    return {"first": _rounded(found[0]), "later_best": _rounded(later)}
+
+
+def five_answers(clips: Sequence[Clip]) -> dict[str, Any]:
+    """The engine against plain `generate`; both get the face crop, measured before."""
+    ours = Engine(compact.load())
+    theirs = compact.load()
+    theirs.network.model.language_model.set_attn_implementation("sdpa")
+    _by_engine(ours, clips[0])  # both are warm
+    _by_generate(theirs, clips[0], None)
+    seconds = {"engine": 0.0, "generate": 0.0}
+    same: dict[str, list[bool]] = {task: [] for task in MOST}
+    tokens = 0
+    for clip in clips:
+        start = time.perf_counter()
+        mine = _by_engine(ours, clip)
+        middle = time.perf_counter()
+        plain, written = _by_generate(theirs, clip, mine["fer"])
+        seconds["engine"] += middle - start
+        seconds["generate"] += time.perf_counter() - middle
+        tokens += written
+        for task in MOST:
+            same[task].append(_label(task, mine[task]) == _label(task, plain[task]))
+    labels = [one for task in MOST if task != "eri" for one in same[task]]
+    return {
+        "clips": len(clips),
+        "engine_seconds_a_clip": round(seconds["engine"] / len(clips), 3),
+        "generate_seconds_a_clip": round(seconds["generate"] / len(clips), 3),
+        "times_faster": round(seconds["generate"] / seconds["engine"], 2),
+        "tokens_generated_a_clip": round(tokens / len(clips), 1),
+        "same_percent": {task: _percent(found) for task, found in same.items()},
+        "same_labels_and_sets_percent": _percent(labels),
+    }
+
+
+def many_clips(clips: Sequence[Clip]) -> dict[str, float]:
+    """Seconds a clip for its four answers, faces measured before."""
+    engine = load_model("compact")
+
+    def interviews(some: Sequence[Clip]) -> list[Any]:
+        return [clip_interview(c.watched, c.turns[-1].text, CLIP_TASKS, "compact") for c in some]
+
+    result = {}
+    for size in (1, 4, 12, 24):
+        start = time.perf_counter()
+        for first in range(0, len(clips), size):
+            together(engine.ask, interviews(clips[first : first + size]))
+        result[f"together_{size}"] = round((time.perf_counter() - start) / len(clips), 3)
+    return result
+
+
+def written_token() -> dict[str, Any]:
+    """Milliseconds of a step over one token a row, and what bounds it."""
+    model = compact.load()
+    layouts = {"int8": FusedLlama.of(model, True), "bf16": FusedLlama.of(model, False)}
+    layouts["transformers"] = None
+    config = model.network.config.text_config
+    table = {
+        rows: {name: _step_ms(model, fused, rows) for name, fused in layouts.items()}
+        for rows in (1, 2, 4, 6, 8, 16)
+    }
+    numbers = sum(p.numel() for p in model.network.model.language_model.parameters())
+    block = torch.ones(64 << 20, dtype=torch.int32)
+    speed = block.numel() * 4 / _best(block.max)
+    square = torch.ones(1024, 1024, dtype=torch.bfloat16)
+    flops = 2 * 1024**3 / _best(lambda: square @ square)
+    inner = numbers - config.vocab_size * config.hidden_size
+    return {
+        "ms_by_rows": table,
+        "memory_gb_a_second": round(speed / 1e9, 1),
+        "bf16_gflops_a_second": round(flops / 1e9),
+        "floor_ms": {
+            "int8": round(1e3 * numbers / speed, 1),
+            "bf16": round(2e3 * numbers / speed, 1),
+        },
+        "floor_ms_of_a_prompt_of_256_tokens": round(1e3 * 2 * inner * 256 / flops, 1),
+    }
+
+
+def made_clips(folder: Path, ecf: Path | None, limit: int) -> list[Clip]:
+    """Clips that show the drawn faces in turn."""
+    shown = []
+    for look in drawn.LOOKS:
+        file = drawn.clip(folder / f"{look}.mp4", look)
+        shown.append(Watched(str(file), analyse_faces(file)))
+    if ecf:
+        talks = [conversation.turns for conversation in load_semeval(ecf)]
+    else:
+        said = [SAID[n:] + SAID[:n] for n in range(len(SAID))]
+        talks = [tuple(ecpe.Turn(n, *turn) for n, turn in enumerate(talk, 1)) for talk in said]
+    stretches = [
+        turns[:stop]
+        for turns in talks
+        for stop in range(2, min(len(turns), 12) + 1)
+        if turns[stop - 1].emotion != "neutral"
+    ]
+    step = max(1, len(stretches) // limit)
+    chosen = stretches[::step][:limit]
+    return [Clip(shown[n % len(shown)], tuple(turns)) for n, turns in enumerate(chosen)]
+
+
+def _by_engine(engine: Engine, clip: Clip) -> dict[str, str]:
+    queries = clip.queries()
+    found = engine.ask([_question(task, query, clip) for task, query in queries.items()])
+    texts = {task: one.text for task, one in zip(queries, found, strict=True)}
+    reason = eri.query(clip.turns[-1].text, texts["fer"])
+    return texts | {"eri": engine.ask([_question("eri", reason, clip)])[0].text}
+
+
+def _question(task: str, query: str, clip: Clip) -> Question:
+    # As in `clip_interview`: conversations and reasons are asked about in words alone.
+    return Question(Record(query, "", task, id="1"), clip.watched if task in _SEEN else None)
+
+
+_SEEN = ("msa", "er", "fer")
+
+
+@torch.inference_mode()
+def _by_generate(model: EmoVerse, clip: Clip, caption: str | None) -> tuple[dict[str, str], int]:
+    track = clip.watched.track
+    assert track.peak_image is not None and track.peak_landmarks is not None
+    pixels = face_vit.pixel_values(np.stack([crop(track.peak_image, track.peak_landmarks)]))
+    context = model.network.config.image_token_id
+    end = answer_tokens(model.tokenizer, "")[0]
+    texts, count = {}, 0
+    for task, query in {**clip.queries(), "eri": eri.query(clip.turns[-1].text, caption)}.items():
+        images = [[context] * model.image_tokens] if task in _SEEN else []
+        prompt = torch.tensor([prompt_tokens(model.tokenizer, query, images)])
+        written = model.network.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            **({"pixel_values": pixels} if images else {}),
+            max_new_tokens=MOST[task],
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=end,
+        )[0, prompt.shape[1] :]
+        texts[task] = str(model.tokenizer.decode(written, skip_special_tokens=True)).strip()
+        count += len(written)
+    return texts, count
+
+
+def _label(task: str, text: str) -> Any:
+    if task == "msa":
+        return msa.parse(text)
+    if task == "er":
+        return er.parse(text)
+    if task == "fer":
+        return frozenset(fer.parse(text))
+    return frozenset(ecpe.parse(text) or ()) if task == "ecpe" else text
+
+
+def _step_ms(model: EmoVerse, fused: FusedLlama | None, rows: int) -> float:
+    config = model.network.config.text_config
+    shape = (config.num_hidden_layers, config.num_key_value_heads, 256, config.head_dim)
+    made = torch.Generator().manual_seed(0)
+    branch = Branch(
+        torch.randn(shape, generator=made).to(model.dtype),
+        torch.randn(shape, generator=made).to(model.dtype),
+        torch.zeros(config.hidden_size, dtype=model.dtype),
+        256,
+    )
+    steps, seen = begin(model, [branch] * rows, fused)
+    times = []
+    with torch.inference_mode():
+        for n in range(16):
+            seen = torch.cat([seen, torch.ones(rows, 1, dtype=torch.bool)], dim=1)
+            start = time.perf_counter()
+            place = torch.full((rows, 1), 256 + n)
+            states = steps.step(torch.full((rows, 1), 100 + n), place, seen[:, None])
+            steps.logits(states[:, 0])
+            times.append(time.perf_counter() - start)
+    return round(1e3 * statistics.median(times[4:]), 1)
+
+
+def _best(work: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _first_seconds(source: Path, target: Path, seconds: float) -> Path:
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        given = read.streams.video[0]
+        stream = written.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = given.width, given.height, "yuv420p"
+        for frame in read.decode(given):
+            if frame.time is not None and frame.time >= seconds:
+                break
+            written.mux(stream.encode(frame))
+        written.mux(stream.encode(None))
+    return target
+
+
+def _rounded(row: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in row.items()}
+
+
+def _percent(found: Sequence[bool]) -> float:
+    return round(100 * sum(found) / len(found), 1)
+
+
+if __name__ == "__main__":
+    main()

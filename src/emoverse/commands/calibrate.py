@@ -1,0 +1,100 @@
+"""`emoverse calibrate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emoverse.commands.options import Json
+from emoverse.terminal import counting, tables, write_json
+
+if TYPE_CHECKING:
+    from emoverse.evaluation.calibrate import Worth
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="The folder of a trained model.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="EMT.jsonl", help="Records that it was not trained on.")
+    ],
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RECIPE", help="Leave out what this recipe trains on: DATA may be its own."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value, as in `train`."),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only records of this corpus; may be given again."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=50, help="At most so many records of a task.")] = 3000,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where scores are kept; <MODEL>-calibration by default."),
+    ] = None,
+    media_root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder that the records' media paths start in."),
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """Fit a model's probabilities to records that it has not seen: calibration.json.
+
+    MSA and ER get a temperature and a bias per answer, ECPE a temperature and the threshold from
+    which on a cause is named. What that is worth is shown, each record judged by a fit without it.
+    """
+    from emoverse.emt.record import load_records
+    from emoverse.errors import EmoVerseError
+    from emoverse.evaluation import calibrate as run
+    from emoverse.evaluation.runs import model_sha256
+    from emoverse.inference import calibration
+    from emoverse.inference.engine import load_model
+
+    records = load_records(data)
+    if recipe is not None:
+        from emoverse.m2se.plan import planned
+        from emoverse.m2se.recipe import load_recipe
+
+        stages = planned(load_recipe(recipe, settings or []))
+        records = run.left_out(records, [record for s in stages for record in s.records])
+    if source:
+        records = [record for record in records if record.source in source]
+    records = run.draw(records, limit)
+    if not records:
+        raise EmoVerseError(f"{data}: holds no MSA, ER or ECPE record to calibrate on.")
+    engine = load_model(str(model))
+    folder = out or model.with_name(f"{model.name}-calibration")
+    log = folder / f"{(model_sha256(str(model), calibrated=False) or 'model')[:16]}.jsonl"
+    with counting("Weighing") as progress:
+        weighed = run.weigh(engine, records, log, media_root, progress)
+    fitted, worth = run.fit(weighed)
+    path = calibration.save(fitted, model)
+    if console := tables(json_file):
+        _print(worth)
+        console.print(f"Written to {path}", soft_wrap=True)
+    if json_file:
+        rows = {task: asdict(one) for task, one in worth.items()}
+        write_json(json_file, {"calibration": asdict(fitted), "worth": rows})
+
+
+def _print(worth: Mapping[str, Worth]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+    for name in ("task", "records", "figure", "before", "after"):
+        table.add_column(name, justify="left" if name in ("task", "figure") else "right")
+    for task, one in worth.items():
+        for figure, before in one.before.items():
+            row = (task.upper(), str(one.records)) if figure == "nll" else ("", "")
+            table.add_row(*row, figure, f"{before:.3f}", f"{one.after[figure]:.3f}")
+    Console().print(table)

@@ -1,0 +1,66 @@
+"""A trained model with a processor, from the folder that its run or `emoverse merge` left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from emoverse.errors import EmoVerseError
+from emoverse.files import read_json
+from emoverse.models import any_mllm
+from emoverse.models.any_mllm import Mllm
+
+RECIPE = "recipe.json"
+MERGED_RECIPE = "training_recipe.json"
+ADAPTER = "adapter_model.safetensors"
+OTHER_PARTS = "trained_parts.safetensors"
+
+
+def load_trained(folder: Path) -> Mllm:
+    """A run's model, its LoRA merged.
+
+    Raises:
+        EmoVerseError: the folder is not of such a run.
+    """
+    recipe = run_recipe(folder)
+    model = any_mllm.load(recipe["model"], projector=recipe["projector"])
+    place = model.language_name
+    setattr(
+        model.network.model,
+        place,
+        PeftModel.from_pretrained(model.language, str(folder)).merge_and_unload(),
+    )
+    if (folder / OTHER_PARTS).is_file():
+        wrong = model.network.load_state_dict(load_file(folder / OTHER_PARTS), strict=False)
+        if wrong.unexpected_keys:
+            raise EmoVerseError(
+                f"{folder / OTHER_PARTS}: does not fit {recipe['model']} "
+                f"({wrong.unexpected_keys[0]}); train again with that model."
+            )
+    model.network.requires_grad_(False).train(False)
+    return model
+
+
+def run_recipe(folder: Path) -> dict[str, Any]:
+    """The recipe of a run.
+
+    Raises:
+        EmoVerseError: the folder is not one that `emoverse train` wrote.
+    """
+    if not (folder / RECIPE).is_file() or not (folder / ADAPTER).is_file():
+        raise EmoVerseError(f"{folder}: not a folder that `emoverse train` wrote; name one.")
+    recipe: dict[str, Any] = read_json(folder / RECIPE)
+    return recipe
+
+
+def known_recipe(folder: Path) -> Mapping[str, Any]:
+    """The recipe that a model folder was trained by; empty for one that EmoVerse never trained."""
+    for name in (RECIPE, MERGED_RECIPE):
+        if (folder / name).is_file():
+            recipe: dict[str, Any] = read_json(folder / name)
+            return recipe
+    return {}
