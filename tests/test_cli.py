@@ -117,7 +117,7 @@ def test_version(run: Run) -> None:
         ("train", "recipe.yaml", "--set", "epochs"),
         ("train", "recipe.yaml", "--set", "=2"),
         ("eval", "compact"),
-        ("eval", "compact", "e.jsonl", "--protocol", "semeval"),
+        ("eval", "compact", "e.jsonl", "--protocol", "official"),
         ("eval", "compact", "e.jsonl", "--limit", "0"),
         ("score", "--task", "mood", "--gold", "g", "--pred", "p"),
         ("score", "--run", "r", "--gold", "g"),
