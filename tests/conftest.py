@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A slow machine is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # The tests' pictures and clips are small: threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "2")

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emoverse.errors import EmoVerseError
@@ -136,7 +136,6 @@ PAIRS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(PAIRS, PAIRS), min_size=1, max_size=4), PAIRS)
 def test_equals_the_official_arithmetic_to_1e_9(items, extra):
     gold = {str(n): pairs for n, (pairs, _) in enumerate(items)}

@@ -21,6 +21,9 @@ def _tokens(text: str) -> list[int]:
     return ids
 
 
+ALLOWED = caption_grammar(_tokens, END)
+
+
 @given(INTENSITIES, st.sampled_from(["paper", "merr"]))
 def test_every_caption_of_the_builder_can_be_written(
     intensities: dict[str, float], style: str
@@ -28,17 +31,15 @@ def test_every_caption_of_the_builder_can_be_written(
     told = describe(intensities, style=style)  # type: ignore[arg-type]
     if not told.phrases:
         return
-    allowed = caption_grammar(_tokens, END)
     tokens = [*_tokens(fer.answer(told.phrases)), END]
     for place, token in enumerate(tokens):
-        assert token in allowed(tokens[:place])
+        assert token in ALLOWED(tokens[:place])
 
 
 @given(st.randoms(use_true_random=False))
 def test_whatever_is_written_is_a_caption_that_names_no_au_twice(random: object) -> None:
-    allowed = caption_grammar(_tokens, END)
     written: list[int] = []
-    while (token := random.choice(allowed(written))) != END:  # type: ignore[attr-defined]
+    while (token := random.choice(ALLOWED(written))) != END:  # type: ignore[attr-defined]
         written.append(token)
     phrases = tokenizer().decode(written).split("; ")
     codes = [fer.phrases()[phrase] for phrase in phrases]

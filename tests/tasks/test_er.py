@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -51,7 +51,6 @@ def test_answers_are_read_back(emotion: str, wording: str) -> None:
     assert er.parse(er.answer(emotion, wording)) == emotion
 
 
-@settings(deadline=None)
 @given(st.lists(ITEM, min_size=1))
 def test_scores_agree_with_scikit_learn(items: list[tuple[str, str | None]]) -> None:
     gold, pred = (list(column) for column in zip(*items, strict=True))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
@@ -29,7 +29,6 @@ def test_any_text_is_read(text: str) -> None:
     assert set(fer.parse(text)) <= set(CODES)
 
 
-@settings(deadline=None)
 @given(AU_SETS)
 def test_scores_agree_with_scikit_learn(sets: list[tuple[set[str], set[str]]]) -> None:
     gold, pred = zip(*sets, strict=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -33,7 +33,6 @@ def test_zeros_count_as_positive_in_one_convention_and_drop_out_of_the_other() -
     assert scores["unparseable"] == 1
 
 
-@settings(deadline=None)
 @given(st.lists(ITEM, min_size=1))
 def test_scores_agree_with_scikit_learn(items: list[tuple[float, str | None]]) -> None:
     scores = msa.score(*zip(*items, strict=True))
@@ -66,7 +65,6 @@ def test_lists_of_different_length_are_refused() -> None:
 SCORES = st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3)), min_size=2, max_size=30)
 
 
-@settings(deadline=None)
 @given(SCORES)
 def test_graded_figures_agree_with_the_published_evaluation(
     items: list[tuple[float, float]],
