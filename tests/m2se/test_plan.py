@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emoverse.emt.record import Record, dump_records
-from emoverse.m2se.plan import plan, planned, sample_of
+from emoverse.m2se.plan import plan, planned, read_plan, sample_of, write_plan
 from emoverse.m2se.recipe import Recipe, Stage
 from emoverse.tasks import TASKS
 
@@ -117,3 +117,22 @@ def test_a_share_keeps_whole_samples_and_shrinks_what_a_stage_draws(tmp_path: Pa
     assert set().union(*_planned(data, 0.1, seed=1)) != set().union(*tenth)
     more = dump_records(tmp_path / "more.jsonl", [*_utterances(2001)[4000:], *reversed(records)])
     assert set().union(*_planned(more, 0.1)) - {"2000"} == set().union(*tenth) - {"2000"}
+
+
+def test_a_stage_that_draws_again_asks_samples_of_earlier_stages_too(tmp_path: Path) -> None:
+    stages = [
+        Stage("1", {"msa": 1.0}, samples=30),
+        Stage("2", {"er": 1.0}),
+        Stage("3", {"msa": 1.0, "er": 1.0}, samples=50, again=True),
+        Stage("4", {"er": 1.0}),
+    ]
+    data = _utterances(100)
+    first, second, third, fourth = plan(data, stages, 0)
+    assert (first.samples(), second.samples(), third.samples()) == (30, 70, 50)
+    assert not fourth.records  # stage 2 took what was left
+    drawn = {sample_of(record) for record in third.records}
+    for earlier in (first, second):
+        assert drawn & {sample_of(record) for record in earlier.records}
+
+    file = write_plan(tmp_path / "plan.tsv", (first, second, third), 0)
+    assert read_plan(file, data, stages[:3]) == (first, second, third)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from emoverse.corpora.merr import Reason
 from emoverse.corpora.records import Dialogue, Utterance
 from emoverse.emt.clips import Look
+from emoverse.emt.grounding import grounded
 from emoverse.emt.record import Record
 from emoverse.faces import captions
 from emoverse.faces.captions import Caption
@@ -108,12 +109,19 @@ def cause_records(dialogue: Dialogue, seen: Seen = _NOTHING) -> Iterator[Record]
 
 
 def reason_records(reasons: Iterable[Reason]) -> Iterator[Record]:
-    """ERI records from MERR, with transcript and expression caption as clues."""
+    """ERI records from MERR, with transcript and expression caption as clues.
+
+    MERR's clips are not at hand, so a reason is told without what only they show (`grounded`). One
+    that then names no emotion, or another than its label, is left out.
+    """
     for reason in reasons:
+        told = grounded(reason.caption)
+        if told is None or (reason.emotion and reason.emotion not in eri.emotions(told)):
+            continue
         caption = fer.answer(BY_CODE[code].phrase for code in reason.aus if code in BY_CODE) or None
         yield Record(
             query=eri.query(reason.text or None, caption),
-            response=eri.answer(reason.caption),
+            response=eri.answer(told),
             task="eri",
             id=f"merr/{reason.id}/eri",
             source="merr",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SOURCE = "arXiv 2412.08049"
-FULL = "compact.yaml"  # the recipe of all stages and tasks, which the ablations change
+FULL = "m2se.yaml"  # the recipe of all stages and tasks, which the ablations change
 # (task, the scorer's figure) of a column.
 Column = tuple[str, str]
 

@@ -41,7 +41,8 @@ class StagePlan:
 def plan(records: Sequence[Record], stages: Sequence[Stage], seed: int) -> tuple[StagePlan, ...]:
     """Deal samples to stages and draw their tasks.
 
-    A stage draws among the samples left that support one of its tasks. Each of a sample's tasks
+    A stage draws among the samples left (a stage that draws `again`: among all) that support one
+    of its tasks. Each of a sample's tasks
     is drawn by itself with the stage's rate; the draw depends on seed, stage and sample id alone,
     not on the order of the data or the number of workers.
 
@@ -56,14 +57,15 @@ def plan(records: Sequence[Record], stages: Sequence[Stage], seed: int) -> tuple
     left = list(samples)
     plans = []
     for number, stage in enumerate(stages):
-        able = [name for name in left if any(r.task in stage.rates for r in samples[name])]
+        pool = list(samples) if stage.again else left
+        able = [name for name in pool if any(r.task in stage.rates for r in samples[name])]
         if stage.samples is not None and stage.samples < len(able):
             able.sort(key=lambda name: _draw(seed, number, name, "deal"))
             able = able[: stage.samples]
         chosen = set(able)
         taken = [
             record
-            for name in left
+            for name in pool
             if name in chosen
             for record in samples[name]
             if _draw(seed, number, name, record.task) < stage.rates.get(record.task, 0.0)
@@ -124,7 +126,7 @@ def read_plan(
 
     Raises:
         EmoVerseError: a line is malformed, names an unknown stage, task or sample, or a sample is
-            asked in two stages; names the line.
+            asked in two stages of which none draws `again`; names the line.
     """
     known: dict[str, set[str]] = {}
     for record in records:
@@ -132,6 +134,7 @@ def read_plan(
     homes: dict[str, str] = {}
     asked: dict[tuple[str, str], set[str]] = {}
     names = [stage.name for stage in stages]
+    again = {stage.name for stage in stages if stage.again}
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -149,7 +152,7 @@ def read_plan(
                 f"{place}: the data has no {min(strange)} record of sample {sample!r}; draw the "
                 "plan again, or train on the data it was drawn from."
             )
-        if homes.setdefault(sample, stage) != stage:
+        if stage not in again and homes.setdefault(sample, stage) != stage:
             raise EmoVerseError(
                 f"{place}: sample {sample!r} is in stage {homes[sample]!r} already; keep one line."
             )

@@ -49,6 +49,7 @@ class Stage:
         name: shown in logs and plans.
         rates: task id to the share of the stage's samples whose query for it is used, 0..1.
         samples: how many random samples the stage draws; None takes all that are left.
+        again: draws among all samples, those of earlier stages too.
         epochs: passes over the stage's queries.
         lora_lr: peak learning rate of the LoRA.
         projector_lr: peak learning rate of the projector; 0 freezes it.
@@ -62,6 +63,7 @@ class Stage:
     name: str
     rates: dict[str, float]
     samples: int | None = None
+    again: bool = False
     epochs: int = 2
     lora_lr: float = 1e-5
     projector_lr: float = 1e-5
@@ -87,7 +89,7 @@ class Recipe:
             a stage draws shrink with it. For trials and small ablations.
         seed: of sampling, order and initial weights.
         lora: what is adapted.
-        stages: in order; a sample goes to one stage only.
+        stages: in order; a sample goes to one stage only, but for stages that draw `again`.
         row_tokens: sequences sharing a prefix are merged into rows of at most this many tokens.
         batch_tokens: rows run side by side up to this many tokens.
         batch_samples: answers an optimiser step averages over, at least.
