@@ -94,13 +94,17 @@ def records() -> list[Record]:
 
 
 def _own(engine: Engine, record: Record, answers: Sequence[str], root: Path) -> np.ndarray:
-    """Log-probabilities of whole answers by the processor's and the model's own path."""
+    """Log-probabilities of the answers by the processor's and the model's own path.
+
+    Each answer counts up to the token that tells it from the others.
+    """
     model = engine.reader.model
     shown = sights(root, record.media, 8)
     found = []
-    for answer in answers:
+    whole = [engine.reader.answer(answer) for answer in answers]
+    for answer, tokens, cut in zip(answers, whole, scoring.deciding(whole), strict=True):
         ((losses, _),) = processing.own_losses(model, [(record.query, answer, shown)])
-        found.append(-float(losses[-len(engine.reader.answer(answer)) :].sum()))
+        found.append(-float(losses[-len(tokens) :][: len(cut)].sum()))
     return np.array(found)
 
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from emoverse.inference.scoring import Question, read
+from emoverse.inference.scoring import Question, deciding, read
 from emoverse.models.emoverse import EmoVerse
 from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
 from emoverse.tasks import ecpe, er, msa
@@ -68,6 +70,18 @@ def test_every_answer_has_the_probability_it_has_alone(model: EmoVerse, tree_tok
     for question, values in zip(questions, found, strict=True):
         np.testing.assert_allclose(values, _plain(model, question, seen), atol=1e-3)
     assert abs(found[1] - found[2]).max() > 1e-3  # another picture, another answer
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=5), min_size=1, max_size=8, unique_by=tuple))
+def test_answers_are_cut_where_each_is_told_from_all_others(words: list[list[int]]) -> None:
+    whole = [[*answer, 9] for answer in words]
+    cuts = deciding(whole)
+    for answer, cut in zip(whole, cuts, strict=True):
+        assert cut and answer[: len(cut)] == cut
+        others = [other for other in whole if other is not answer]
+        assert all(other[: len(cut)] != cut for other in others)
+        # A token less would leave a doubt.
+        assert len(cut) == 1 or any(other[: len(cut) - 1] == cut[:-1] for other in others)
 
 
 def test_tokens_that_are_not_scored_do_not_count(model: EmoVerse) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 
-_REFUSAL = re.compile(r"^\W*(i can(no|')t|i am (unable|not able)|i'm (unable|not able)|as an ai)\b", re.I)
+_REFUSAL = re.compile(
+    r"^\W*(i can(no|')t|i am (unable|not able)|i'm (unable|not able)|as an ai)\b", re.I
+)
 _ADJECTIVE = (
     r"(?:(?:very|young(?:er)?|old(?:er)?|elderly|middle-aged|little|asian|chinese|western|black|"
     r"white|caucasian|african|female|male|bald(?:ing)?|bearded|blond(?:e)?|long-haired|"
@@ -27,7 +29,12 @@ _PLACE = re.compile(
     r"(displaying|exhibiting|showing|expressing|displays|exhibits|shows|expresses)\b",
     re.I,
 )
-_SHOWS = {"displaying": "displays", "exhibiting": "exhibits", "showing": "shows", "expressing": "expresses"}
+_SHOWS = {
+    "displaying": "displays",
+    "exhibiting": "exhibits",
+    "showing": "shows",
+    "expressing": "expresses",
+}
 _FIRST = re.compile(rf"\b(?:a|an|one) {_ADJECTIVE}{_NOUN}\b(?!-)", re.I)
 _AGAIN = re.compile(rf"\bthe {_ADJECTIVE}{_NOUN}\b(?!-)", re.I)
 _VOICE = r"(?:tone|voice|intonation|speech|pitch|vocal\w*)"
@@ -51,13 +58,17 @@ _UNSEEN = re.compile(
     r"book|books|garden|forest|lit|dimly|equipment|microphone|hands?|head|arms?|tears?)\b",
     re.I,
 )
-_HANGING = re.compile(r"(this|these|such|the combination|the overall|it|that|however|despite,)\b", re.I)
+_HANGING = re.compile(
+    r"(this|these|such|the combination|the overall|it|that|however|despite,)\b", re.I
+)
 _FEWEST_WORDS = 10
 _SHE = {
     "he": "they", "she": "they", "himself": "themselves", "herself": "themselves",
     "his": "their", "him": "them", "her": "them", "hers": "theirs",
 }  # fmt: skip
-_VERB = re.compile(r"\b(he|she)((?: (?:also|then|still|may|might|could|must|now|likely))*) ([a-z]+)\b", re.I)
+_VERB = re.compile(
+    r"\b(he|she)((?: (?:also|then|still|may|might|could|must|now|likely))*) ([a-z]+)\b", re.I
+)
 _PLURAL = {"is": "are", "was": "were", "has": "have", "does": "do", "isn't": "aren't"}
 
 
@@ -82,8 +93,7 @@ def grounded(prose: str) -> str | None:
         if not hanging and not _UNSEEN.search(sentence):
             kept.append(sentence)
     told = " ".join(kept)
-    for number, quote in reversed(list(enumerate(quotes))):
-        told = re.sub(rf"QUOTE{number}\b[.!?]?", lambda _: quote, told)
+    told = re.sub(r"QUOTE(\d+)\b[.!?]?", lambda m: quotes[int(m[1])], told)
     return told if len(told.split()) >= _FEWEST_WORDS else None
 
 

@@ -92,10 +92,13 @@ def pose(reader: Reader, record: Record, seen: Seen) -> Posed:
 
 
 def _question(reader: Reader, prompt: Prompt, answers: Sequence[str]) -> scoring.Question:
-    tokens = [reader.answer(answer) for answer in answers]
+    whole = [reader.answer(answer) for answer in answers]
+    tokens = scoring.deciding(whole)
     scored = [
-        [place for place, forced in enumerate(dictated(reader.model.tokenizer, t)) if not forced]
-        for t in tokens
+        [place for place in range(len(cut)) if not forced[place]]
+        for cut, forced in zip(
+            tokens, (dictated(reader.model.tokenizer, answer) for answer in whole), strict=True
+        )
     ]
     return scoring.Question(prompt.tokens, tokens, scored, prompt.positions)
 

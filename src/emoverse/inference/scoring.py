@@ -8,6 +8,7 @@ the branch that `generation` continues.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,8 +28,8 @@ class Question:
 
     Attributes:
         prompt: token ids; negative ones point into the visual features.
-        answers: token ids of each allowed answer, end mark included; none when the answer is to
-            be written.
+        answers: token ids of each allowed answer, see `deciding`; none when the answer is to be
+            written.
         scored: for each answer the indices of the tokens whose probability counts; tokens that
             the grammar dictates are left out.
         positions: (axes, len) of the prompt, for models that give a token several; None counts up.
@@ -43,6 +44,23 @@ class Question:
     def following(self) -> int:
         """The position of what comes after the prompt."""
         return len(self.prompt) if self.positions is None else int(self.positions.max()) + 1
+
+
+def deciding(answers: Sequence[list[int]]) -> list[list[int]]:
+    """Answers up to the token that tells each from all the others.
+
+    What comes after it says nothing about which answer it is, and need not be run.
+
+    Args:
+        answers: token ids, end mark included; none is the beginning of another.
+    """
+    counts = Counter(
+        tuple(answer[:size]) for answer in answers for size in range(1, len(answer) + 1)
+    )
+    return [
+        answer[: next(n for n in range(1, len(answer) + 1) if counts[tuple(answer[:n])] == 1)]
+        for answer in answers
+    ]
 
 
 @torch.inference_mode()
@@ -69,7 +87,8 @@ def read(
         sprout = Sprout()
         prompts = [sprout.add(question.prompt) for question in group]
         paths = [
-            [sprout.add(answer, prompt) for answer in question.answers]
+            # Nothing is asked of what follows an answer's last token, so it is not run.
+            [sprout.add(answer[:-1], prompt) for answer in question.answers]
             for question, prompt in zip(group, prompts, strict=True)
         ]
         written = any(not question.answers for question in group)
@@ -139,7 +158,7 @@ def _groups(questions: Sequence[Question], tree_tokens: int) -> list[list[Questi
     room = 0
     previous: list[int] = []
     for question in questions:
-        answers = len(merge(question.answers).tokens)
+        answers = len(merge([answer[:-1] for answer in question.answers]).tokens)
         fresh = len(question.prompt) - common_prefix(previous, question.prompt) + answers
         if groups and fresh <= room:
             groups[-1].append(question)
