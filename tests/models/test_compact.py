@@ -64,7 +64,7 @@ def test_a_saved_model_answers_as_the_one_that_was_trained(folder: Path) -> None
 
 
 def test_rounding_to_bfloat16_leaves_the_rotary_angles_alone(folder: Path) -> None:
-    model = compact.load(folder)
+    model = compact.load(folder, torch.bfloat16)
     language = model.network.model.language_model
     assert model.dtype == torch.bfloat16
     assert language.rotary_emb.inv_freq.dtype == torch.float32

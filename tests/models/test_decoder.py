@@ -44,7 +44,7 @@ def test_many_steps_find_room() -> None:
     model = tiny_model()
     (branch,) = read(model, [Question(PROMPTS[0])])
     assert isinstance(branch, Branch)
-    steps, _ = begin(model, [branch], FusedLlama.of(model))
+    steps, _ = begin(model, [branch], FusedLlama.of(model, eight_bits=False))
     tokens = [n % 50 for n in range(300)]
     for place, token in enumerate(tokens):
         position = len(PROMPTS[0]) + place

@@ -14,6 +14,7 @@ import transformers
 import yaml
 from huggingface_hub import HfApi
 from PIL import Image
+from safetensors.torch import load_file
 
 from emoverse.emt.record import dump_records
 from emoverse.errors import EmoVerseError
@@ -66,6 +67,15 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _steps(out: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [row for row in rows if "loss" in row]
+
+
+def test_a_run_starts_from_what_an_earlier_one_learnt(recipe: Path, tmp_path: Path) -> None:
+    first = train(recipe, out=tmp_path / "first")
+    still = ["stages.0.lora_lr=0", "stages.0.projector_lr=0", "stages.1.lora_lr=0"]
+    second = train(recipe, [f"start={first}", *still], out=tmp_path / "second")
+    for name in ("adapter_model.safetensors", "trained_parts.safetensors"):
+        a, b = load_file(first / name), load_file(second / name)
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a), name
 
 
 def test_it_trains_scores_merges_and_loads_again(recipe: Path, tmp_path: Path) -> None:

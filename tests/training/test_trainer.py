@@ -191,6 +191,18 @@ def test_a_stage_leaves_what_it_freezes_as_it_was(recipe: Path, tmp_path: Path) 
         assert torch.equal(value, start[name].to(torch.bfloat16))
 
 
+def test_a_run_starts_from_what_an_earlier_one_learnt(recipe: Path, tmp_path: Path) -> None:
+    first = trainer.train(recipe, out=tmp_path / "first")
+    still = [f"stages.{n}.{part}_lr=0" for n in (0, 1) for part in ("lora", "projector")]
+    second = trainer.train(recipe, [f"start={first}", *still], out=tmp_path / "second")
+    for name in ("adapter_model", "projector"):
+        assert _equal(first / f"{name}.safetensors", second / f"{name}.safetensors"), name
+    with pytest.raises(EmoVerseError, match="same model and lora"):
+        trainer.train(recipe, [f"start={first}", "lora.r=4"], out=tmp_path / "other")
+    with pytest.raises(EmoVerseError, match="not a folder that"):
+        trainer.train(recipe, [f"start={tmp_path}"], out=tmp_path / "none")
+
+
 @pytest.mark.parametrize("stop", [1, 2, 4])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int

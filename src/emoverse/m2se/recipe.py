@@ -83,6 +83,8 @@ class Recipe:
         vit: the compact model's frozen ViT weights; None takes the shipped ones.
         projector: `own` keeps the model's; `linear` puts the paper's Eq 4 in its place; `mlp`
             asks for a model that has such a projector of its own.
+        start: folder of an earlier run with the same `model` and `lora`, whose LoRA and projector
+            this one starts from; None starts from new ones.
         train, valid: EMT records (`emoverse build`); `valid` may be None.
         plan: a plan file (`emoverse train --plan-only`) to use in place of drawing samples.
         share: how much of the training samples is used, 0..1, drawn by the seed; the samples that
@@ -120,6 +122,7 @@ class Recipe:
     share: float = 1.0
     vit: str | None = None
     projector: str = "own"
+    start: str | None = None
     seed: int = 0
     lora: Lora = field(default_factory=Lora)
     row_tokens: int = 384

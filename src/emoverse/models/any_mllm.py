@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils import logging as chatter
 
 from emoverse.errors import EmoVerseError
-from emoverse.models import attention, quantized
+from emoverse.models import attention, precision, quantized
 from emoverse.models.emoverse import LinearProjector
 from emoverse.models.internvl2.processor import open_processor
 from emoverse.models.prefix_tree import PrefixTree, side_by_side
@@ -152,7 +152,7 @@ class Mllm:
 def load(
     source: str,
     *,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype | None = None,
     projector: str = "own",
     before_projector: bool = False,
     quantize: str | None = None,
@@ -162,23 +162,25 @@ def load(
 
     Args:
         source: folder or hub id.
-        dtype: precision of the frozen weights.
+        dtype: precision of the frozen weights; what `device` is fast in by default.
         projector: `own`; `linear`, a new one after the paper's Eq 4; `mlp`, its own, which must
             have more than one linear layer.
         before_projector: see `Mllm`.
         quantize: `nf4` or `int8` for the language model's weights; see `quantized`.
-        device: where quantized weights go; the CPU when None.
+        device: where the model will run and quantized weights go; the CPU when None.
 
     Raises:
         EmoVerseError: it is no image-text-to-text model with a processor, lacks such a projector,
             or bitsandbytes is wanted and missing.
     """
     chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
+    place = device or torch.device("cpu")
+    dtype = dtype or precision.fast(place)
     try:
         processor = open_processor(source)
         smaller: dict[str, Any] = {}
         if quantize:
-            smaller = quantized.loading(source, quantize, dtype, device or torch.device("cpu"))
+            smaller = quantized.loading(source, quantize, dtype, place)
         network = AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **smaller
         )

@@ -25,7 +25,7 @@ from transformers.utils import logging as chatter
 
 from emoverse.errors import EmoVerseError
 from emoverse.files import write_bytes
-from emoverse.models import attention, face_vit, weights
+from emoverse.models import attention, face_vit, precision, weights
 from emoverse.models.emoverse import IMAGE_TOKENS, EmoVerse, LinearProjector
 
 SHIPPED = Path(__file__).parent / "compact_weights"
@@ -33,11 +33,12 @@ IMAGE_SEQUENCE = 9
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
-def assemble(dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
+def assemble(dtype: torch.dtype | None = None) -> EmoVerse:
     """The compact model before training: SmolLM2 and a new ViT under InternVL's classes.
 
     Args:
-        dtype: of the language model; ViT and projector run in float32, they are small.
+        dtype: of the language model, what the machine is fast in by default; ViT and projector run
+            in float32, they are small.
 
     Returns:
         An EmoVerse whose ViT and projector are new (seeded) and whose language model has no LoRA.
@@ -49,7 +50,9 @@ def assemble(dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
     chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.add_special_tokens({"additional_special_tokens": list(IMAGE_TOKENS)})
-    language = AutoModel.from_pretrained(source, dtype=dtype, attn_implementation=attention.NAME)
+    language = AutoModel.from_pretrained(
+        source, dtype=dtype or precision.fast(), attn_implementation=attention.NAME
+    )
     _add_rows(language, len(IMAGE_TOKENS))
     config = InternVLConfig(
         vision_config=face_vit.config(),
@@ -73,21 +76,20 @@ def assemble(dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
     return EmoVerse("compact", network, tokenizer, IMAGE_SEQUENCE)
 
 
-def load(folder: Path = SHIPPED, dtype: torch.dtype = torch.bfloat16) -> EmoVerse:
+def load(folder: Path = SHIPPED, dtype: torch.dtype | None = None) -> EmoVerse:
     """The trained compact model, its LoRA merged in float32 and then rounded to `dtype`.
 
     Args:
         folder: holds `face_vit.safetensors`, `projector.safetensors` and peft's adapter files;
             the shipped weights by default, or what `emoverse train` wrote.
-        dtype: precision to answer in.
+        dtype: precision to answer in; what the machine is fast in by default.
 
     Raises:
         EmoVerseError: a file is missing, or SmolLM2 cannot be fetched.
     """
     model = assemble(torch.float32)
     load_vit(model, folder / "face_vit.safetensors")
-    projector = model.network.model.multi_modal_projector
-    projector.load_state_dict(load_file(_existing(folder / "projector.safetensors")))
+    load_projector(model, folder)
     _existing(folder / "adapter_model.safetensors")
     language = model.network.model.language_model
     with warnings.catch_warnings():
@@ -95,11 +97,21 @@ def load(folder: Path = SHIPPED, dtype: torch.dtype = torch.bfloat16) -> EmoVers
         merged = PeftModel.from_pretrained(language, folder).merge_and_unload()
     # transformers computes rotary angles in float32 from this buffer; `to` must not round it.
     frequencies = merged.rotary_emb.inv_freq.clone()
-    model.network.model.language_model = merged.to(dtype)
+    model.network.model.language_model = merged.to(dtype or precision.fast())
     merged.rotary_emb.inv_freq = frequencies
     model.network.lm_head.weight = merged.get_input_embeddings().weight
     model.network.requires_grad_(False).train(False)
     return model
+
+
+def load_projector(model: EmoVerse, folder: Path) -> None:
+    """Put the projector of a model folder into `model`.
+
+    Raises:
+        EmoVerseError: the folder has none.
+    """
+    projector = model.network.model.multi_modal_projector
+    projector.load_state_dict(load_file(_existing(folder / "projector.safetensors")))
 
 
 def load_vit(model: EmoVerse, path: Path) -> None:

@@ -1,10 +1,10 @@
 """Writing token by token: a language model's step, with the keys and values it has seen so far.
 
 A step over a handful of tokens is bound by reading the weights once. `FusedLlama` reads them as
-8-bit integers with one scale a row (on a CPU, where the model is in bfloat16), joins the
-projections that read the same input and leaves nothing between them that a step does not need;
-every other model takes transformers' own step. Both get the same `Branch`es and give the same
-interface, so that what is written does not know which it runs on.
+8-bit integers with one scale a row, joins the projections that read the same input and leaves
+nothing between them that a step does not need. It is for CPUs; whatever the model's precision, its
+8-bit steps run in bfloat16. Every other model takes transformers' own step. Both get the same
+`Branch`es and give the same interface, so that what is written does not know which it runs on.
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ class FusedLlama:
         """
         language = model.network.model.language_model
         config = language.config
-        self.dtype = model.dtype
+        self.dtype = torch.bfloat16 if eight_bits else model.dtype
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.width = config.head_dim or config.hidden_size // config.num_attention_heads
         self.epsilon = config.rms_norm_eps
         self.embedding = language.get_input_embeddings()
         self.rotary = language.rotary_emb
-        self.norm = language.norm.weight
+        self.norm = language.norm.weight.to(self.dtype)
         self.words = model.network.lm_head.weight
         # A norm's weights are folded into the projections that read it.
         self.layers = [
@@ -133,13 +133,12 @@ class FusedLlama:
         self.head = _Matrix.of([model.network.lm_head], None, eight_bits)
 
     @staticmethod
-    def of(model: EmoVerse, eight_bits: bool | None = None) -> FusedLlama | None:
+    def of(model: EmoVerse, eight_bits: bool = True) -> FusedLlama | None:
         """The fused weights of `model`; None when it is no plain Llama on a CPU.
 
         Args:
             model: any.
-            eight_bits: by default for models in bfloat16 (float32 is asked for by who wants exact
-                figures).
+            eight_bits: False keeps the weights as exact as the model's.
         """
         language = model.network.model.language_model
         config = language.config
@@ -152,9 +151,7 @@ class FusedLlama:
         )
         if not plain or model.network.lm_head.weight.device.type != "cpu":
             return None
-        return FusedLlama(
-            model, model.dtype == torch.bfloat16 if eight_bits is None else eight_bits
-        )
+        return FusedLlama(model, eight_bits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,11 +173,12 @@ class _Matrix:
             return _Matrix(weight.to(dtype), None)
         scales = weight.abs().amax(dim=1).clamp(min=1e-8).div_(127)
         rounded = weight.div_(scales[:, None]).round_().to(torch.int8)
-        return _Matrix(rounded, scales.to(dtype))
+        return _Matrix(rounded, scales.to(torch.bfloat16))
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         if self.scales is None:
             return functional.linear(rows, self.weight)
+        rows = rows.to(self.scales.dtype)
         product: torch.Tensor = torch._weight_int8pack_mm(rows, self.weight, self.scales)
         return product
 
@@ -189,7 +187,7 @@ class _FusedSteps:
     def __init__(self, fused: FusedLlama, keys: torch.Tensor, values: torch.Tensor) -> None:
         self._fused = fused
         self._length = keys.shape[3]
-        self._keys, self._values = keys, values
+        self._keys, self._values = keys.to(fused.dtype), values.to(fused.dtype)
         self._make_room(128)
 
     def step(

@@ -22,6 +22,7 @@ from torch.nn import functional
 from emoverse.faces.blendshapes import BLENDSHAPES
 from emoverse.faces.crop import SIZE
 from emoverse.files import write_bytes, write_text
+from emoverse.models import precision
 from emoverse.models.face_vit import EMOTION_CLASSES, FaceTeacher, normalise
 from emoverse.training.face_data import MARGIN, POINTS, STORED, UNKNOWN, FaceSet, prepare
 
@@ -89,7 +90,7 @@ def train(
         pixels, shapes, points = _augment(
             part, mirror, generator, 0.4 + 0.6 * min(1.0, 2 * progress)
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        with _fast():
             shape_out, point_out, mean_out, emotion_out = model(
                 pixels.contiguous(memory_format=torch.channels_last)
             )
@@ -131,7 +132,7 @@ def validate(model: FaceTeacher, data: FaceSet) -> dict[str, float]:
     pixels = torch.from_numpy(data.crops[:, cut:-cut, cut:-cut]).permute(0, 3, 1, 2).float() / 255
     pixels = functional.interpolate(pixels, SIZE, mode="bilinear", antialias=True)
     pixels = normalise(pixels)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), _fast():
         outputs = [model(block) for block in torch.split(pixels, 128)]
     model.train()
     shapes, points, mean_shapes, emotions = (
@@ -149,6 +150,11 @@ def validate(model: FaceTeacher, data: FaceSet) -> dict[str, float]:
         "emotion_macro_recall": float(np.mean(recalls)),
         "held_out": len(gold),
     }
+
+
+def _fast() -> torch.autocast:
+    kind = precision.fast()
+    return torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16)
 
 
 def _correlation(found: np.ndarray, truth: np.ndarray) -> float:

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from peft import get_peft_model_state_dict
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 
 from emoverse.errors import EmoVerseError
@@ -49,9 +51,36 @@ def save_model(model: EmoVerse | Mllm, recipe: Recipe, folder: Path) -> None:
         projector=any(stage.projector_lr > 0 for stage in recipe.stages),
         vit=any(stage.vit_lr > 0 for stage in recipe.stages),
     )
+    if recipe.start and (earlier := Path(recipe.start) / OTHER_PARTS).is_file():
+        with safe_open(earlier, framework="pt") as entry:
+            wanted |= set(entry.keys())
     rest = {name: p.detach() for name, p in model.network.named_parameters() if name in wanted}
     if rest:
         _write(folder / OTHER_PARTS, rest, model.dtype)
+
+
+def start_from(model: EmoVerse | Mllm, folder: Path) -> None:
+    """Put an earlier run's LoRA and trained parts into a model that has a new LoRA.
+
+    Raises:
+        EmoVerseError: the folder is not of a run, or of one with another model or LoRA.
+    """
+    run_recipe(folder)
+    language: Any = (
+        model.language if isinstance(model, Mllm) else model.network.model.language_model
+    )
+    adapter = load_file(folder / ADAPTER)
+    wanted = {n: v.shape for n, v in get_peft_model_state_dict(language).items() if "lora" in n}
+    if wanted != {name: tensor.shape for name, tensor in adapter.items()}:
+        raise EmoVerseError(
+            f"{folder / ADAPTER}: a LoRA of other settings or another model than the recipe's; "
+            "start from a run with the same model and lora."
+        )
+    set_peft_model_state_dict(language, adapter)
+    if not isinstance(model, Mllm):
+        compact.load_projector(model, folder)
+    elif (folder / OTHER_PARTS).is_file():
+        model.network.load_state_dict(load_file(folder / OTHER_PARTS), strict=False)
 
 
 def merge(folder: Path, out: Path) -> Path:

@@ -25,7 +25,7 @@ from emoverse.models.emoverse import EmoVerse
 from emoverse.training import checkpoint, logbook, trackers
 from emoverse.training.checkpoint import Place
 from emoverse.training.distributed import Crew, join, shard, wait
-from emoverse.training.folder import save_model
+from emoverse.training.folder import save_model, start_from
 from emoverse.training.optimiser import Trained, add_lora, schedule, unfreeze_parts
 from emoverse.training.report import write_report
 from emoverse.training.rows import Row, Sample, stage_steps
@@ -199,6 +199,8 @@ def open_model(recipe: Recipe, out: Path, crew: Crew) -> EmoVerse | Mllm:
         )
         add_lora(model, recipe.lora)
         unfreeze_parts(model, projector=projector, vit=vit)
+    if recipe.start:
+        start_from(model, Path(recipe.start))
     torch.nn.Module.to(model.network, crew.device)
     return model
 
