@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from emoverse.emt.assemble import (
     expression_records,
     paired_records,
     photo_records,
+    reason_record,
     reason_records,
     utterance_records,
 )
@@ -112,16 +114,18 @@ def test_every_utterance_that_is_not_neutral_is_a_target() -> None:
 
 
 def test_a_reason_gets_words_and_expression_as_clues() -> None:
-    reason = Reason(
-        "s1", "No.", "anger", "angry", ("AU04", "AU99"), (), (), "", "He frowns.", "train"
-    )
+    told = "Their brows are drawn together, so they are angry about what was said."
+    reason = Reason("s1", "No.", "anger", "angry", ("AU04", "AU99"), (), (), "", told, "train")
     (record,) = reason_records([reason])
     assert "'No.'" in record.query
     assert BY_CODE["AU04"].phrase in record.query
-    assert (record.task, record.response, record.split) == ("eri", "He frowns.", "train")
-    (bare,) = reason_records([Reason("s2", "", None, "doubt", (), (), (), "", "x", "valid")])
+    assert (record.task, record.response, record.split) == ("eri", told, "train")
+    (bare,) = reason_records([Reason("s2", "", None, "doubt", (), (), (), "", told, "valid")])
     assert "The person says" not in bare.query
     assert "Facial expression:" not in bare.query
+    # Another emotion than the label's, and nothing that explains.
+    assert not list(reason_records([replace(reason, emotion="joy")]))
+    assert not list(reason_records([replace(reason, caption="He frowns.")]))
 
 
 def test_a_photo_is_asked_for_expression_and_for_the_emotion_it_is_labelled_with() -> None:
@@ -183,3 +187,17 @@ def test_captions_are_counted_by_how_they_came_about() -> None:
     # neutral and no label have no AUs to share.
     assert caption_counts(captioned.values()) == {AGREE: 1, EMPTY: 2, WHOLE: 3, NOTHING: 1}
     assert list(expression_records(talk, seen, captioned)) == [], "a clip is captioned once"
+
+
+def test_captions_can_be_worded_in_merrs_style() -> None:
+    face = {"AU12": 1.5, "AU06": 0.3, "AU04": 3.0}
+    utterance = _utterance(0, "Hi.", emotion="joy")
+    look = Look("key", intensities=face, peak="peak.jpg", frame=0, timestamp=0.0)
+    seen = {utterance.id: look}
+    (told,) = expression_records(_dialogue("meld", utterance), seen, {}, "merr")
+    assert told.response == "moderately Lip Corner Puller; slightly Cheek Raiser"
+    assert told.label == ["AU12", "AU06"]
+    reason = reason_record(utterance, look, "The person is glad.", "merr")
+    assert "moderately Lip Corner Puller; slightly Cheek Raiser" in reason.query
+    (photo,) = photo_records("u", "train", "c", face, None, "merr")
+    assert photo.response.startswith("strongly Brow Lowerer; moderately Lip Corner Puller")

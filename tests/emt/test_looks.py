@@ -4,15 +4,20 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from emoverse.emt import tally
 from emoverse.emt.build import FaceWork, build
+from emoverse.emt.clips import Cut, Settings, basis, key_of, measure, result_file
 from emoverse.emt.record import Record, load_records
 from emoverse.emt.sources import Folder
 from emoverse.errors import EmoVerseError
+from emoverse.faces.landmarks import detector
+from emoverse.files import read_json
 from emoverse.tasks.action_units import EMOTION_AUS
+from tests.faces.clips import write
 
 from . import drawn
 from .conftest import tree
@@ -208,3 +213,22 @@ def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
         pytest.raises(EmoVerseError, match="another build is at work"),
     ):
         build(tmp_path, meld_dir=tmp_path)
+
+
+def test_the_speakers_peak_is_taken_where_it_is_wanted(tmp_path: Path, landmarker: Path) -> None:
+    # A face that gapes all the time, and to its right one whose mouth opens a little and closes.
+    talking = [0.0, 0.25, 0.5, 0.25] * 6
+    images = [np.hstack([drawn.face(1.0), drawn.face(mouth)]) for mouth in talking]
+    path = write(tmp_path / "talk.mp4", images, fps=12)
+    middles = {}
+    for person in ("max", "speaker"):
+        settings = Settings(person=person)
+        with detector(model=landmarker) as eyes:
+            measure(Cut(person, str(path)), tmp_path, settings, eyes)
+        row = read_json(result_file(tmp_path, person))
+        assert row["people"] == 2
+        left, _, right, _ = row["peak"]["box"]
+        middles[person] = (left + right) / 2
+    assert middles["max"] < 320 < middles["speaker"]
+    one, other = (basis(Settings(person=person), landmarker) for person in ("max", "speaker"))
+    assert key_of("ab", 0.0, None, None, one) != key_of("ab", 0.0, None, None, other)

@@ -19,11 +19,27 @@ from emoverse.terminal import complain, rated, write_json
 _CLIPS = "Its clips, when they are elsewhere."
 
 
+class Person(str, Enum):
+    """Whose peak is a clip's."""
+
+    max = "max"
+    speaker = "speaker"
+
+
+class CaptionStyle(str, Enum):
+    """How captions are worded."""
+
+    paper = "paper"
+    merr = "merr"
+
+
 class AUSource(str, Enum):
-    """What reads action units off a face (`emoverse.faces.readers`)."""
+    """What measures action units (`emoverse.faces.sources`)."""
 
     mediapipe = "mediapipe"
     blendshapes = "blendshapes"
+    openface = "openface"
+    pyfeat = "pyfeat"
 
 
 def build(
@@ -61,13 +77,25 @@ def build(
     au_source: Annotated[
         AUSource,
         typer.Option(
-            help="What reads action units, of clips and photos alike: mediapipe estimates "
-            "OpenFace's; blendshapes gives raw proxies."
+            help="mediapipe estimates OpenFace's and blendshapes gives raw proxies, of clips and "
+            "photos alike; of clips alone: openface, the program itself, from PATH or "
+            "EMOVERSE_OPENFACE, and pyfeat, an extra."
         ),
     ] = AUSource.mediapipe,
     emotion_aus: Annotated[
         bool, typer.Option(help="Sum only the labelled emotion's action units (Eq 1).")
     ] = False,
+    person: Annotated[
+        Person,
+        typer.Option(
+            help="Whose peak is a clip's: max, the person's with the highest one (Eq 2), or "
+            "speaker, that of the person whose mouth moves most."
+        ),
+    ] = Person.max,
+    caption_style: Annotated[
+        CaptionStyle,
+        typer.Option(help="`Grinning` (paper) or `slightly Cheek Raiser` (merr)."),
+    ] = CaptionStyle.paper,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; one a core by default.")
     ] = None,
@@ -137,7 +165,7 @@ def build(
             (ecf, ecf_clips),
         )
     ]
-    settings = Settings(source=au_source.value)
+    settings = Settings(source=au_source.value, person=person.value)
     with ExitStack() as stack:
         work = steps.FaceWork(
             settings=replace(settings, max_fps=fps) if fps else settings,
@@ -148,6 +176,7 @@ def build(
             retry=retry,
             ray_address=ray_address,
             emotion_aus=emotion_aus,
+            style=caption_style.value,
             progress=stack.enter_context(rated("Clips")) if clips else None,
         )
         describer = None

@@ -12,7 +12,7 @@ from emoverse.emt.clips import Look
 from emoverse.emt.grounding import grounded
 from emoverse.emt.record import Record
 from emoverse.faces import captions
-from emoverse.faces.captions import Caption
+from emoverse.faces.captions import Caption, Style
 from emoverse.tasks import ecpe, er, eri, fer, labels, msa
 from emoverse.tasks.action_units import BY_CODE
 
@@ -57,7 +57,7 @@ def utterance_records(
 
 
 def expression_records(
-    dialogue: Dialogue, seen: Seen, captioned: dict[str, Caption]
+    dialogue: Dialogue, seen: Seen, captioned: dict[str, Caption], style: Style = "paper"
 ) -> Iterator[Record]:
     """FER records, one for every clip with a face: its peak frame and Eq 3's caption.
 
@@ -70,6 +70,7 @@ def expression_records(
         seen: the clips' results.
         captioned: what was told of clips that were seen before, by key; added to, so that a clip
             that is in two corpora is captioned once.
+        style: of the captions.
     """
     for utterance in dialogue.utterances:
         look = seen.get(utterance.id)
@@ -78,7 +79,7 @@ def expression_records(
         known = captioned.get(look.key)
         if known and known.codes:
             continue
-        told = captions.describe(look.intensities, utterance.emotion)
+        told = captions.describe(look.intensities, utterance.emotion, style=style)
         captioned[look.key] = told
         if told.codes:
             record = _record(
@@ -132,10 +133,15 @@ def reason_records(reasons: Iterable[Reason]) -> Iterator[Record]:
         )
 
 
-def reason_record(utterance: Utterance, look: Look, reason: str) -> Record:
+def clues(utterance: Utterance, look: Look, style: Style = "paper") -> tuple[str, ...]:
+    """The expression at a clip's peak in phrases, as ERI's prompts tell it; () when it is still."""
+    return captions.describe(look.intensities or {}, utterance.emotion, style=style).phrases
+
+
+def reason_record(utterance: Utterance, look: Look, reason: str, style: Style = "paper") -> Record:
     """The ERI record of a corpus's own clip, with its words and expression as clues."""
-    told = captions.describe(look.intensities or {}, utterance.emotion)
-    query = eri.query(utterance.text or None, fer.answer(told.phrases) or None)
+    caption = fer.answer(clues(utterance, look, style)) or None
+    query = eri.query(utterance.text or None, caption)
     label = utterance.emotion or utterance.sentiment
     return _record(utterance, "eri", query, eri.answer(reason), label, look=look)
 
@@ -148,7 +154,12 @@ def conversation_of(utterance: Utterance) -> str:
 
 
 def photo_records(
-    name: str, split: str, crop: str, intensities: dict[str, float], emotion: str | None
+    name: str,
+    split: str,
+    crop: str,
+    intensities: Mapping[str, float],
+    emotion: str | None,
+    style: Style = "paper",
 ) -> Iterator[Record]:
     """FER and, for a labelled photo, ER records of one aligned face crop.
 
@@ -158,9 +169,10 @@ def photo_records(
         crop: path of the crop, relative to the dataset.
         intensities: AU code to 0..5.
         emotion: canonical emotion, None when unknown.
+        style: of the caption.
     """
     meta = {"sample": f"photo/{name}", "aligned": True}
-    told = captions.describe(intensities)
+    told = captions.describe(intensities, style=style)
     if told.codes:
         yield Record(
             query=fer.query(),

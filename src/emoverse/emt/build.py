@@ -29,6 +29,9 @@ from emoverse.emt.sources import Folder, Spoken
 from emoverse.emt.tally import Tally, caption_counts
 from emoverse.emt.usage import SKIPPED
 from emoverse.errors import EmoVerseError
+from emoverse.faces import programs
+from emoverse.faces.captions import Style
+from emoverse.faces.readers import reader
 from emoverse.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class FaceWork:
         emotion_aus: sum only the labelled emotion's AUs in Eq 1.
         model: face landmark model; the package's own when None.
         progress: told (clips done, clips in all).
+        style: of the captions.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -65,6 +69,7 @@ class FaceWork:
     emotion_aus: bool = False
     model: Path | None = None
     progress: Progress | None = None
+    style: Style = "paper"
 
 
 def build(
@@ -115,8 +120,9 @@ def build(
         skipped rows.
 
     Raises:
-        EmoVerseError: no corpus was named, one lacks its files, Parquet is wanted and pyarrow is
-            not installed, or another build is at work in `out`.
+        EmoVerseError: no corpus was named, one lacks its files, the AU source cannot be used on
+            what was named, Parquet is wanted and pyarrow is not installed, or another build is
+            at work in `out`.
     """
     if with_parquet:
         parquet.needed()
@@ -125,6 +131,8 @@ def build(
         if not with_parquet:
             log("No Parquet files are written; for them, pip install 'emoverse[parquet]'.")
     faces = faces or FaceWork()
+    if faces_dir:
+        reader(faces.settings.source)  # of photos; an unsuitable one is told before the clips' work
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
@@ -147,7 +155,8 @@ def build(
         tally = Tally()
         records: list[Record] = []
         for corpus in corpora:
-            records += _told(corpus.name, _corpus_records(corpus, looks, tally, context), log)
+            found = _corpus_records(corpus, looks, tally, context, faces.style)
+            records += _told(corpus.name, found, log)
         leaking = leaks(talks(records), sources.ecf_links(named[3]))
         dropped: list[tuple[Record, Leak]] = []
         if drop_leaks:
@@ -158,10 +167,11 @@ def build(
             records += _told("MERR", reason_records(reasons), log)
         if faces_dir:
             source = faces.settings.source
-            records += _told("Face photos", photos.records(faces_dir, out, source, problems), log)
+            shown = photos.records(faces_dir, out, source, problems, faces.style)
+            records += _told("Face photos", shown, log)
         records += _paired(records, log)
         left_out = {leak.talk.id for _, leak in dropped}
-        made, reason_report = _reasons(corpora, looks, describer, left_out, log)
+        made, reason_report = _reasons(corpora, looks, describer, left_out, faces.style, log)
         records += made
         if not records:
             raise EmoVerseError(
@@ -171,6 +181,8 @@ def build(
             "records": _written(records, out, with_parquet=with_parquet),
             "context": context,
             "au_source": faces.settings.source,
+            "person": faces.settings.person,
+            "caption_style": faces.style,
             "skipped": len(problems),
             "leaks": _counted(leaking),
         }
@@ -201,6 +213,13 @@ def _measured(corpora: Sequence[Spoken], out: Path, how: FaceWork, log: Log) -> 
     speakers = [one for corpus in corpora for one in corpus.utterances if one.clip is not None]
     if not speakers:
         return None
+    source = how.settings.source
+    whole = [one for one in speakers if one.whole_video]
+    if whole and source in programs.PROGRAMS:
+        raise EmoVerseError(
+            f"AU source {source} measures clips that are files of their own, and "
+            f"{whole[0].corpus} has whole videos; cut them, or use --au-source mediapipe."
+        )
     log(f"{len(speakers):,} clips to look at in {out}")
     looks = Looks(out, how.settings, model=how.model, emotion_aus=how.emotion_aus)
     looks.make(
@@ -216,7 +235,7 @@ def _measured(corpora: Sequence[Spoken], out: Path, how: FaceWork, log: Log) -> 
 
 
 def _corpus_records(
-    corpus: Spoken, looks: Looks | None, tally: Tally, context: bool
+    corpus: Spoken, looks: Looks | None, tally: Tally, context: bool, style: Style
 ) -> Iterator[Record]:
     for dialogue in dialogues(corpus.utterances):
         seen = tally.seen(dialogue, looks) if looks else {}
@@ -224,7 +243,7 @@ def _corpus_records(
             yield from cause_records(dialogue, seen)
         else:
             yield from utterance_records(dialogue, context=context, seen=seen)
-        yield from expression_records(dialogue, seen, tally.captioned)
+        yield from expression_records(dialogue, seen, tally.captioned, style)
 
 
 def _without(
@@ -250,6 +269,7 @@ def _reasons(
     looks: Looks | None,
     describer: Describer | None,
     left_out: Collection[str],
+    style: Style,
     log: Log,
 ) -> tuple[list[Record], Mapping[str, Any]]:
     """ERI records of the clips, and what `build.json` tells of them."""
@@ -259,7 +279,7 @@ def _reasons(
         return [], {"skipped": "No corpus has clips, so no reasons were made."}
     from emoverse.emt import reasons  # its HTTP client is not always needed
 
-    made, report = reasons.records(corpora, looks, describer, left_out)
+    made, report = reasons.records(corpora, looks, describer, left_out, style)
     # It tells how often the work was interrupted, which is no part of the dataset.
     run = report.pop("run")
     spent = "" if run["cost"] is None else f", {run['cost']:.2f} US dollars"

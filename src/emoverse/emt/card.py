@@ -225,6 +225,10 @@ def _built(told: Mapping[str, Any], hours: Mapping[str, float]) -> list[str]:
         lines.append(f"Captions, {how}: {count:,}.")
     if "au_source" in told:
         lines.append(f"Action units are read by `--au-source {told['au_source']}`.")
+    if told.get("person") == "speaker":
+        lines.append("The peak frame of a clip is its speaker's (`--person speaker`).")
+    if told.get("caption_style") == "merr":
+        lines.append("Captions are worded in MERR's style (`--caption-style merr`).")
     lines += _reasons(told.get("reasons") or {})
     if (leaks := told.get("leaks") or {}).get("conversations"):
         lines.append(

@@ -26,10 +26,11 @@ from PIL import Image
 from emoverse import faces
 from emoverse.errors import EmoVerseError
 from emoverse.faces import peak as peaks
-from emoverse.faces import track
+from emoverse.faces import programs, track
 from emoverse.faces.crop import crop
 from emoverse.faces.landmarks import Detector, detector
 from emoverse.faces.readers import reader
+from emoverse.faces.sources import Person
 from emoverse.files import read_json, sha256_of, write_bytes, write_text
 from emoverse.tasks.action_units import OPENFACE_INTENSITIES
 
@@ -45,12 +46,14 @@ class Settings:
     """How clips are looked at.
 
     Attributes:
-        source: of the action units, as `analyse_faces` takes it.
+        source: of the action units, one of `sources.SOURCES`. OpenFace and py-feat measure every
+            frame of whole clips, the others what `max_fps` says.
         max_fps: grid points a second; the frames between them are looked at where the peak may be.
         max_frames: most grid points a clip.
         max_side: longer side in pixels of the pictures that are measured and of the peak frame.
         max_faces: most faces a frame.
         min_confidence: less certain faces cannot be the peak unless there are no others.
+        person: whose peak is a clip's, `max` (Eq 2) or `speaker`, as `analyse_faces` takes it.
         person_side: side in pixels of a person's crop.
         quality: of the JPEGs, 1..95.
     """
@@ -61,6 +64,7 @@ class Settings:
     max_side: int = track.MAX_SIDE
     max_faces: int = 4
     min_confidence: float = peaks.MIN_CONFIDENCE
+    person: Person = "max"
     person_side: int = 192
     quality: int = 90
 
@@ -112,8 +116,15 @@ class Look:
 
 
 def basis(settings: Settings, model: Path) -> dict[str, Any]:
-    """Everything beside the clip that a result depends on; part of the key and the manifest."""
-    return {
+    """Everything beside the clip that a result depends on; part of the key and the manifest.
+
+    Raises:
+        EmoVerseError: the settings name a program that is not installed.
+    """
+    program = {}
+    if settings.source in programs.PROGRAMS:
+        program = programs.identity(settings.source)
+    return program | {
         "settings": asdict(settings),
         "model_sha256": sha256_of(model),
         "libraries": {name: version(name) for name in LIBRARIES},
@@ -140,7 +151,8 @@ def result_file(out: Path, key: str) -> Path:
 
 def worker(out: Path, settings: Settings, model: Path) -> Callable[[Cut], None]:
     """Load what the face work needs; returns the work on one clip (for `pool.run`)."""
-    reader(settings.source)  # an unknown one is told now, not once a clip
+    if settings.source not in programs.PROGRAMS:
+        reader(settings.source)  # an unknown one is told now, not once a clip
     eyes = detector(max_faces=settings.max_faces, model=model)
 
     def work(cut: Cut) -> None:
@@ -156,19 +168,7 @@ def measure(cut: Cut, out: Path, settings: Settings, eyes: Detector) -> None:
     A clip that cannot be read gets a result that says so.
     """
     try:
-        found = track.analyse_faces(
-            cut.path,
-            max_fps=settings.max_fps,
-            max_frames=settings.max_frames,
-            max_side=settings.max_side,
-            min_confidence=settings.min_confidence,
-            aus=cut.aus,
-            eyes=eyes,
-            start=cut.start,
-            end=cut.end,
-            threads=1,
-            source=settings.source,
-        )
+        found = _track(cut, settings, eyes)
     except EmoVerseError as error:
         give_up(cut, str(error), out)
         return
@@ -193,6 +193,33 @@ def measure(cut: Cut, out: Path, settings: Settings, eyes: Detector) -> None:
         row["columns"] = ["frame", "timestamp", "person", "confidence", "box", "aus"]
         row["aus"] = list(OPENFACE_INTENSITIES)
     _write(out, cut.key, row)
+
+
+def _track(cut: Cut, settings: Settings, eyes: Detector) -> track.FaceTrack:
+    if settings.source in programs.PROGRAMS:
+        return programs.analyse(
+            cut.path,
+            settings.source,
+            eyes,
+            max_side=settings.max_side,
+            aus=cut.aus,
+            min_confidence=settings.min_confidence,
+            person=settings.person,
+        )
+    return track.analyse_faces(
+        cut.path,
+        max_fps=settings.max_fps,
+        max_frames=settings.max_frames,
+        max_side=settings.max_side,
+        min_confidence=settings.min_confidence,
+        aus=cut.aus,
+        eyes=eyes,
+        start=cut.start,
+        end=cut.end,
+        threads=1,
+        source=settings.source,
+        person=settings.person,
+    )
 
 
 def give_up(cut: Cut, why: str, out: Path) -> None:

@@ -14,12 +14,15 @@ from emoverse.corpora import face_photos, tables
 from emoverse.corpora.records import Problem
 from emoverse.emt.assemble import photo_records
 from emoverse.emt.record import Record
+from emoverse.faces.captions import Style
 from emoverse.faces.crop import crop
 from emoverse.faces.landmarks import detector
 from emoverse.faces.readers import reader
 
 
-def records(folder: Path, out: Path, au_source: str, problems: list[Problem]) -> Iterator[Record]:
+def records(
+    folder: Path, out: Path, au_source: str, problems: list[Problem], style: Style = "paper"
+) -> Iterator[Record]:
     """FER and ER records of the photo sets in a folder.
 
     Args:
@@ -27,6 +30,7 @@ def records(folder: Path, out: Path, au_source: str, problems: list[Problem]) ->
         out: the dataset's folder; crops go to `crops/` in it.
         au_source: of the action units, as for clips (`readers.reader`).
         problems: photos that were left out are added.
+        style: of the captions.
 
     Raises:
         EmoVerseError: there is no such source.
@@ -47,7 +51,7 @@ def records(folder: Path, out: Path, au_source: str, problems: list[Problem]) ->
                 continue
             path = f"crops/{name.replace('/', '_')}.png"
             Image.fromarray(crop(image, faces[0].landmarks)).save(out / path)
-            yield from photo_records(name, split, path, read(faces[0]), emotion)
+            yield from photo_records(name, split, path, read(faces[0]), emotion, style)
 
 
 def _sources(

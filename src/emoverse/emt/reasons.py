@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from emoverse.corpora.records import Utterance
-from emoverse.emt.assemble import conversation_of, reason_record
+from emoverse.emt.assemble import clues, conversation_of, reason_record
 from emoverse.emt.clips import Look
 from emoverse.emt.describe import Clip, describe_clips
 from emoverse.emt.endpoint import Endpoint
 from emoverse.emt.looks import Looks
 from emoverse.emt.record import Record
 from emoverse.emt.sources import Spoken
-from emoverse.faces import captions
+from emoverse.faces.captions import Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ def records(
     looks: Looks,
     describer: Describer,
     left_out: Collection[str] = (),
+    style: Style = "paper",
 ) -> tuple[list[Record], dict[str, Any]]:
     """ERI records of the clips with a face and a label, in the corpora's order.
 
@@ -45,6 +46,7 @@ def records(
         looks: the clips' results; answers go to `reasons/` in the same folder.
         describer: who is asked.
         left_out: training conversations (`conversation_of`) that nobody is asked about.
+        style: of the expression captions that are told.
 
     Returns:
         The records, and the report of `describe.describe_clips`.
@@ -54,20 +56,21 @@ def records(
     """
     wanted = {f"{u.corpus}/{u.id}": (u, look) for u, look in _labelled(corpora, looks, left_out)}
     found, report = describe_clips(
-        _Clips(wanted),
+        _Clips(wanted, style),
         describer.endpoint,
         out=looks.out / "reasons",
         reasoner=describer.reasoner,
         progress=describer.progress,
     )
-    return [reason_record(*wanted[name], reason) for name, reason in found.items()], report
+    made = [reason_record(*wanted[name], reason, style) for name, reason in found.items()]
+    return made, report
 
 
 class _Clips:
     """The clips to ask about; their frames are read when they are asked about."""
 
-    def __init__(self, wanted: dict[str, tuple[Utterance, Look]]) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: dict[str, tuple[Utterance, Look]], style: Style) -> None:
+        self._wanted, self._style = wanted, style
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -83,7 +86,7 @@ class _Clips:
                 start=start,
                 end=end,
                 transcript=utterance.text,
-                caption=captions.describe(look.intensities or {}, utterance.emotion).phrases,
+                caption=clues(utterance, look, self._style),
                 label=utterance.emotion or utterance.sentiment,
             )
 

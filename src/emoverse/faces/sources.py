@@ -11,6 +11,7 @@ from emoverse.corpora.records import Problem
 from emoverse.errors import EmoVerseError
 from emoverse.faces import openface, openface_people, openface_program, peak, pyfeat, speaker, video
 from emoverse.faces.captions import Caption, Style, describe
+from emoverse.faces.landmarks import Detector
 from emoverse.faces.records import AUFrame
 from emoverse.faces.track import analyse_faces
 
@@ -48,6 +49,7 @@ def measure(
     aus: Collection[str] | None = None,
     person: Person = "max",
     min_confidence: float = peak.MIN_CONFIDENCE,
+    eyes: Detector | None = None,
 ) -> Measurement:
     """Measure a clip, or read OpenFace's CSV of one (`.csv` or `.txt`, whatever the source).
 
@@ -59,6 +61,7 @@ def measure(
         aus: AU codes that Eq 1 sums; all by default.
         person: `max`, the person with the highest peak (Eq 2), or `speaker`.
         min_confidence: less certain faces cannot be the peak.
+        eyes: an open detector in image mode, to spare loading one.
 
     Raises:
         EmoVerseError: the file or the source cannot be used.
@@ -72,7 +75,7 @@ def measure(
         rows = openface_people.by_boxes(openface.read(clip, problems=problems))
     elif source == "openface":
         rows = openface_program.measure(clip, problems=problems)
-        seen = analyse_faces(clip, max_fps=float("1e6"), refine=False)
+        seen = analyse_faces(clip, max_fps=float("1e6"), refine=False, eyes=eyes)
         info, image = seen.info, seen.peak_image
         picture = info.width, info.height
         if image is None:
@@ -83,7 +86,7 @@ def measure(
         info = video.probe(clip)
         rows, picture = pyfeat.measure(clip, fps=info.fps), (info.width, info.height)
     else:
-        return _mediapipe(clip, source, emotion, style, aus, person, min_confidence)
+        return _mediapipe(clip, source, emotion, style, aus, person, min_confidence, eyes)
     chosen = rows
     if person == "speaker":
         one = speaker.speaker(rows, min_confidence=min_confidence)
@@ -112,9 +115,10 @@ def _mediapipe(
     aus: Collection[str] | None,
     person: Person,
     min_confidence: float,
+    eyes: Detector | None,
 ) -> Measurement:
     track = analyse_faces(
-        clip, source=source, aus=aus, person=person, min_confidence=min_confidence
+        clip, source=source, aus=aus, person=person, min_confidence=min_confidence, eyes=eyes
     )
     image = track.peak_image
     return Measurement(

@@ -1,0 +1,61 @@
+"""A dataset whose action units OpenFace itself measures; a script stands in for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from emoverse.emt.build import FaceWork, build
+from emoverse.emt.clips import Settings
+from emoverse.emt.record import load_records
+from emoverse.errors import EmoVerseError
+from tests.faces.test_openface_program import program
+
+from . import drawn
+
+# The drawn face lies within these landmarks; AU12 is highest in OpenFace's frame 8, our 7.
+_ROWS = """
+rows = ["frame, face_id, timestamp, confidence, success, x_0, x_1, y_0, y_1, AU12_r, AU26_r"]
+for n in range(1, 25):
+    rows.append(f"{n}, 0, {(n - 1) / 12:.3f}, 0.98, 1, 105, 215, 40, 205, {4 - abs(n - 8) / 10}, 0")
+(Path(after("-out_dir")) / (after("-of") + ".csv")).write_text("\\n".join(rows) + "\\n")
+"""
+_OPENFACE = FaceWork(settings=Settings(source="openface"), workers=1)
+
+
+def test_openface_measures_the_clips_of_a_build(
+    tmp_path: Path, landmarker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meld, out = drawn.meld(tmp_path / "meld", clips=1), tmp_path / "EMT"
+    monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", _ROWS)))
+    summary = build(out, meld_dir=meld, faces=_OPENFACE, log=lambda _: None)
+    assert summary["au_source"] == "openface" and summary["clips"] == {"with a face": 1}
+    (caption,) = [r for r in load_records(out / "train.jsonl") if r.task == "fer"]
+    assert caption.label == ["AU12"] and caption.meta["peak"]["frame"] == 7
+    (peak,) = caption.images
+    for path, size in ((peak, (320, 240)), (str(caption.meta["face"]), (192, 192))):
+        with Image.open(out / path) as picture:
+            assert picture.size == size
+    assert "program_sha256" in json.loads((out / "manifest.json").read_text())["faces"]
+
+
+def test_what_openface_cannot_measure_is_told_before_the_work(
+    tmp_path: Path, landmarker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", "sys.exit(3)")))
+    mosei = drawn.mosei(tmp_path / "mosei", [(0.0, 1.5)])
+    with pytest.raises(EmoVerseError, match="mosei has whole videos"):
+        build(tmp_path / "EMT", mosei_dir=mosei, faces=_OPENFACE, log=lambda _: None)
+    with pytest.raises(EmoVerseError, match="not measured on pictures"):
+        build(tmp_path / "EMT", faces_dir=mosei, faces=_OPENFACE, log=lambda _: None)
+    meld = drawn.meld(tmp_path / "meld", clips=1)
+    summary = build(tmp_path / "EMT", meld_dir=meld, faces=_OPENFACE, log=lambda _: None)
+    assert summary["clips"] == {"unreadable": 1}, "a clip that the program fails on"
+    assert "exit 3" in (tmp_path / "EMT" / "clips.txt").read_text()
+    monkeypatch.delenv("EMOVERSE_OPENFACE")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EmoVerseError, match="OpenFace is not installed"):
+        build(tmp_path / "EMT", meld_dir=meld, faces=_OPENFACE, log=lambda _: None)
