@@ -66,6 +66,11 @@ _SHE = {
     "he": "they", "she": "they", "himself": "themselves", "herself": "themselves",
     "his": "their", "him": "them", "her": "them", "hers": "theirs",
 }  # fmt: skip
+# "her" is "their" in front of what is hers, and "them" in front of these words.
+_HER = re.compile(
+    r"\bher(?= (?!(?:to|in|at|on|with|for|and|but|or|by|from|because|when|while|feel)\b)[a-z])",
+    re.I,
+)
 _VERB = re.compile(
     r"\b(he|she)((?: (?:also|then|still|may|might|could|must|now|likely))*) ([a-z]+)\b", re.I
 )
@@ -101,10 +106,11 @@ def _plain(text: str) -> str:
     """Its people are "the person" and "they"; what is said of voice in passing is cut out."""
     for pattern in _OF_VOICE:
         text = pattern.sub("", text)
-    text = _AGAIN.sub("the person", _FIRST.sub("a person", text))
+    text = _FIRST.sub(lambda m: _case("a person", m[0]), text)
+    text = _AGAIN.sub(lambda m: _case("the person", m[0]), text)
     text = _PLACE.sub(lambda m: f"{m[1]} person {_SHOWS.get(m[2].lower(), m[2])}", text)
     text = _VERB.sub(lambda m: f"{_case('they', m[1])}{m[2]} {_plural(m[3], m[2])}", text)
-    text = re.sub(r"\bher(?= [a-z])", "their", re.sub(r"\bHer(?= [a-z])", "Their", text))
+    text = _HER.sub(lambda m: _case("their", m[0]), text)
     return re.sub(
         rf"\b({'|'.join(_SHE)})\b", lambda m: _case(_SHE[m[0].lower()], m[0]), text, flags=re.I
     )
