@@ -12,7 +12,8 @@ import pytest
 from emoverse.cli import main
 from emoverse.emt.record import Record, dump_records
 from emoverse.errors import EmoVerseError
-from emoverse.evaluation.calibrate import Weighed, draw, fit, left_out, weigh
+from emoverse.evaluation.calibrate import fit
+from emoverse.evaluation.weighing import Weighed, draw, left_out, weigh
 from emoverse.inference import calibration, causes
 from emoverse.tasks import ecpe, er, msa
 
@@ -111,6 +112,60 @@ def test_an_unsure_model_names_causes_at_its_own_threshold() -> None:
     assert worth["ecpe"].before["pair_f1"] < 90 < worth["ecpe"].after["pair_f1"]
     assert fitted.temperatures["ecpe"] < 1
     assert "ecpe" not in fitted.biases
+
+
+def _previous(number: int) -> tuple[ecpe.Turn, ...]:
+    """A conversation in which the utterance before each target causes its emotion."""
+    moods = np.random.default_rng(number).choice(["joy", "anger", "sadness"], 6)
+    return tuple(
+        ecpe.Turn(place + 1, "AB"[place % 2], f"Word {number} {place}", str(mood))
+        for place, mood in enumerate(moods)
+    )
+
+
+def _blind(count: int) -> list[Weighed]:
+    """A model that holds every answer about causes for equally likely."""
+    weighed = []
+    for number in range(count):
+        turns = _previous(number)
+        for target in range(2, 7):
+            sets = causes.cause_sets(turns, target)
+            emotion = turns[target - 1].emotion
+            answers = tuple(
+                ecpe.answer([ecpe.Pair(target, emotion, name) for name in one]) for one in sets
+            )
+            label = [[target, emotion, target - 1]]
+            query = ecpe.query(turns, target)
+            record = Record(query, "", "ecpe", id=f"{number}/{target}", label=label)
+            weighed.append(Weighed(record, answers, np.zeros(len(sets))))
+    return weighed
+
+
+def test_the_form_of_conversations_answers_where_the_model_knows_nothing() -> None:
+    weighed = _blind(80)
+    alone, worth = fit(weighed)
+    assert alone.cause_form is None and worth["ecpe"].after["pair_f1"] < 60
+    fitted, worth = fit(weighed, [one.record for one in weighed])
+    assert fitted.cause_form is not None
+    assert worth["ecpe"].after["pair_f1"] > 95
+    turns = _previous(1000)  # in none of them
+    sets = causes.cause_sets(turns, 5)
+    found, named = fitted.causes(turns, 5, sets, np.full(len(sets), 1 / len(sets)))
+    assert named == (4,) and found[4] > 0.9 > 0.1 > found[3]
+
+
+def test_a_model_that_knows_is_heard_beside_a_form_that_says_nothing() -> None:
+    weighed = _conversations(80, 0.9)
+    rng = np.random.default_rng(5)
+    talks = []
+    for one in weighed:  # what was said is drawn anew, so that form and causes are strangers
+        turns, target = ecpe.parse_query(one.record.query)
+        cause = int(rng.integers(1, target + 1))
+        label = [[target, turns[target - 1].emotion, cause]]
+        talks.append(replace(one.record, label=label))
+    fitted, worth = fit(weighed, talks)
+    assert worth["ecpe"].after["pair_f1"] > 95
+    assert fitted.cause_form is not None and fitted.cause_form.words > 0.5
 
 
 def test_too_few_records_are_refused() -> None:

@@ -8,6 +8,7 @@ import pytest
 from emoverse.errors import EmoVerseError
 from emoverse.inference import calibration
 from emoverse.inference.calibration import Calibration
+from emoverse.inference.cause_form import CauseForm
 
 LOGS = np.log([0.5, 0.3, 0.2])
 WORDS = ("Joy.", "Anger.", "Fear.")
@@ -30,7 +31,8 @@ def test_a_temperature_makes_less_sure_and_a_bias_more_likely() -> None:
 
 def test_a_calibration_is_kept_in_the_models_folder(tmp_path: Path) -> None:
     assert calibration.load(tmp_path) == Calibration()
-    fitted = Calibration({"er": 1.7}, {"er": {"Joy.": -0.2}}, 0.35, {"er": 100})
+    form = CauseForm({"distance 1, words 2": 0.5}, 0.7, 0.4, -0.1)
+    fitted = Calibration({"er": 1.7}, {"er": {"Joy.": -0.2}}, 0.35, {"er": 100}, form)
     calibration.save(fitted, tmp_path)
     assert calibration.load(tmp_path) == fitted
     (tmp_path / calibration.FILE).write_text('{"cause_threshold": "high"}', encoding="utf-8")

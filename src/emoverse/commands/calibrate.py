@@ -48,34 +48,37 @@ def calibrate(
 ) -> None:
     """Fit a model's probabilities to records that it has not seen: calibration.json.
 
-    MSA and ER get a temperature and a bias per answer, ECPE a temperature and the threshold from
-    which on a cause is named. What that is worth is shown, each record judged by a fit without it.
+    MSA and ER get a temperature and a bias per answer; ECPE a temperature, a regression on the
+    form of DATA's conversations and the threshold from which on a cause is named. What that is
+    worth is shown, each record judged by a fit without it.
     """
     from emoverse.emt.record import load_records
     from emoverse.errors import EmoVerseError
-    from emoverse.evaluation import calibrate as run
+    from emoverse.evaluation.calibrate import fit
     from emoverse.evaluation.runs import model_sha256
+    from emoverse.evaluation.weighing import draw, left_out, weigh
     from emoverse.inference import calibration
     from emoverse.inference.engine import load_model
 
     records = load_records(data)
+    talks = [record for record in records if record.task == "ecpe"]
     if recipe is not None:
         from emoverse.m2se.plan import planned
         from emoverse.m2se.recipe import load_recipe
 
         stages = planned(load_recipe(recipe, settings or []))
-        records = run.left_out(records, [record for s in stages for record in s.records])
+        records = left_out(records, [record for s in stages for record in s.records])
     if source:
         records = [record for record in records if record.source in source]
-    records = run.draw(records, limit)
+    records = draw(records, limit)
     if not records:
         raise EmoVerseError(f"{data}: holds no MSA, ER or ECPE record to calibrate on.")
     engine = load_model(str(model))
     folder = out or model.with_name(f"{model.name}-calibration")
     log = folder / f"{(model_sha256(str(model), calibrated=False) or 'model')[:16]}.jsonl"
     with counting("Weighing") as progress:
-        weighed = run.weigh(engine, records, log, media_root, progress)
-    fitted, worth = run.fit(weighed)
+        weighed = weigh(engine, records, log, media_root, progress)
+    fitted, worth = fit(weighed, talks)
     path = calibration.save(fitted, model)
     if console := tables(json_file):
         _print(worth)

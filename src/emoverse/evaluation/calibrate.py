@@ -1,20 +1,16 @@
 """Fit a model's calibration on records that it was not trained on.
 
-The scores of the allowed answers are kept in a log as they come, so that a run that was stopped
-goes on, and fitting again asks nothing. What the fit is worth is measured by cross-validation:
-every record is judged by a fit that has not seen it.
+What the fit is worth is measured by cross-validation: every record is judged by a fit that has not
+seen it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,36 +20,19 @@ from sklearn.metrics import f1_score
 
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
+from emoverse.evaluation.fit_form import Form, fit_form, join
 from emoverse.evaluation.gold import gold_label
-from emoverse.evaluation.runs import append, fingerprint, writing
+from emoverse.evaluation.weighing import MOST, TASKS_BY_LABEL, Weighed, lot
 from emoverse.inference import causes
 from emoverse.inference.calibration import Calibration
-from emoverse.inference.engine import Engine
 from emoverse.tasks import ecpe, er, msa
 
-TASKS_BY_LABEL = ("msa", "er", "ecpe")
 _FOLDS = 5
 _BINS = 15
-_MOST = 3000  # of a task; more hardly move two to eight numbers
 _THRESHOLDS = np.arange(0.1, 0.71, 0.02)
 _STRENGTHS = np.arange(0, 1.01, 0.05)
 _PRIOR = 1e-3  # weight of the squared biases: answers that never occur stay finite
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Weighed:
-    """A record's question as the model weighs it.
-
-    Attributes:
-        record: which it is.
-        answers: the allowed answers in words.
-        logs: (answers,) log-probabilities, not normalised.
-    """
-
-    record: Record
-    answers: tuple[str, ...]
-    logs: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,66 +51,19 @@ class Worth:
     after: Mapping[str, float]
 
 
-def left_out(records: Sequence[Record], trained: Sequence[Record]) -> list[Record]:
-    """The records whose query is not among those that a model was trained on."""
-    seen = {record.query for record in trained}
-    return [record for record in records if record.query not in seen]
-
-
-def draw(records: Sequence[Record], limit: int = _MOST) -> list[Record]:
-    """At most `limit` records of each task that is answered by labels, the same ones every time.
-
-    A conversation's ECPE records come together or not at all.
-    """
-    chosen: set[int] = set()
-    for task in TASKS_BY_LABEL:
-        mine = [place for place, record in enumerate(records) if record.task == task]
-        chosen |= set(sorted(mine, key=lambda place: _lot(records[place]))[:limit])
-    return [record for place, record in enumerate(records) if place in chosen]
-
-
-def weigh(
-    engine: Engine,
-    records: Sequence[Record],
-    log: Path,
-    media_root: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Weighed]:
-    """The model's scores of all allowed answers; those in `log` already are not asked for again.
-
-    Args:
-        engine: the model; its own calibration plays no part.
-        records: MSA, ER and ECPE.
-        log: a JSONL file for this model's scores, grown as they come.
-        media_root: where relative media paths start.
-        progress: called with (weighed, all) records.
-
-    Raises:
-        EmoVerseError: a query is malformed, or another process writes that file.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with writing(log):
-        done = _kept(log)
-        waiting = [record for record in records if fingerprint(record) not in done]
-        before = len(records) - len(waiting)
-        if progress:
-            progress(before, len(records))
-        for count in append(log, _rows(engine, waiting, media_root)):
-            if progress:
-                progress(before + count, len(records))
-        done = _kept(log)
-    found = [(record, done[fingerprint(record)]) for record in records]
-    return [
-        Weighed(record, tuple(row["answers"]), np.array(row["logs"], float))
-        for record, row in found
-    ]
-
-
-def fit(weighed: Sequence[Weighed]) -> tuple[Calibration, dict[str, Worth]]:
+def fit(
+    weighed: Sequence[Weighed], talks: Sequence[Record] = ()
+) -> tuple[Calibration, dict[str, Worth]]:
     """The calibration that makes the gold answers likeliest, and what it is worth.
 
     MSA and ER get a temperature and biases, with rare answers lifted where weighted F1 gains by it.
-    ECPE, whose answers are sets, gets a temperature and the threshold with the best pair F1.
+    ECPE, whose answers are sets, gets a temperature, a second witness (`inference.cause_form`) and
+    the threshold with the best pair F1.
+
+    Args:
+        weighed: records that the model has not seen.
+        talks: ECPE records, those that it has seen too: what the second witness is fitted on. It
+            is left out where they are of too few conversations.
 
     Returns:
         The calibration, and per task its worth by 5-fold cross-validation.
@@ -139,32 +71,37 @@ def fit(weighed: Sequence[Weighed]) -> tuple[Calibration, dict[str, Worth]]:
     Raises:
         EmoVerseError: there are too few records of every task.
     """
-    temperatures: dict[str, float] = {}
-    biases: dict[str, Mapping[str, float]] = {}
-    threshold, worth = causes.THRESHOLD, {}
+    found, worth = Calibration(), {}
+    form = fit_form(talks)
     for task in TASKS_BY_LABEL:
         mine = [one for one in weighed if one.record.task == task and _is_usable(one)]
         if len(mine) < 10 * _FOLDS:
             continue
-        fitted = _fit_task(task, mine)
-        temperatures |= fitted.temperatures
-        biases |= fitted.biases
-        threshold = fitted.cause_threshold if task == "ecpe" else threshold
-        worth[task] = _worth(task, mine)
+        fitted = _fit_task(task, mine, form)
+        found = replace(
+            fitted if task == "ecpe" else found,
+            temperatures={**found.temperatures, **fitted.temperatures},
+            biases={**found.biases, **fitted.biases},
+        )
+        worth[task] = _worth(task, mine, form)
     if not worth:
         raise EmoVerseError(
             f"There are fewer than {10 * _FOLDS} usable records of every task; give more data."
         )
     counts = {task: one.records for task, one in worth.items()}
-    return Calibration(temperatures, biases, round(threshold, 4), counts), worth
+    return replace(found, fitted_on=counts), worth
 
 
-def _fit_task(task: str, mine: Sequence[Weighed]) -> Calibration:
+def _fit_task(task: str, mine: Sequence[Weighed], form: Form | None) -> Calibration:
     told = [(one, place) for one in mine if (place := _gold_place(one)) is not None]
     if task == "ecpe":
         temperature, _ = _fit(told, ())
         found = Calibration({task: temperature})
-        return replace(found, cause_threshold=_threshold(found, mine))
+        if form:
+            marginals = [causes.marginals(_sets(one), _chances(one, found)) for one in mine]
+            witness = join(form, [one.record for one in mine], marginals)
+            found = replace(found, cause_form=witness)
+        return replace(found, cause_threshold=_threshold(found, mine, form))
     names = sorted({answer for one, _ in told for answer in one.answers})
     temperature, biases = _fit(told, names)
     return Calibration({task: temperature}, {task: _levelled(told, temperature, biases)})
@@ -243,15 +180,30 @@ def _fit(
     }
 
 
-def _threshold(fitted: Calibration, mine: Sequence[Weighed]) -> float:
-    sets = [_sets(one) for one in mine]
-    chances = [fitted.probabilities("ecpe", one.answers, one.logs) for one in mine]
+def _threshold(fitted: Calibration, mine: Sequence[Weighed], form: Form | None) -> float:
+    found = [_found(one, fitted, form) for one in mine]
 
     def gain(threshold: float) -> float:
-        named = [causes.chosen(*both, threshold) for both in zip(sets, chances, strict=True)]
-        return _pair_f1(mine, named)
+        return _pair_f1(mine, [causes.chosen(*one, threshold) for one in found])
 
-    return _best(_THRESHOLDS, gain)
+    return round(_best(_THRESHOLDS, gain), 4)
+
+
+def _found(
+    one: Weighed, fitted: Calibration, form: Form | None
+) -> tuple[Mapping[int, float], float]:
+    """Each cause's probability, and that of none; the form judges by a fit without the record."""
+    sets, chances = _sets(one), _chances(one, fitted)
+    marginals = causes.marginals(sets, chances)
+    if form and fitted.cause_form:
+        odds = form.log_odds(one.record)
+        witness = fitted.cause_form
+        marginals = {c: witness.probability(p, odds[c]) for c, p in marginals.items()}
+    return marginals, causes.without(sets, chances)
+
+
+def _chances(one: Weighed, fitted: Calibration) -> np.ndarray:
+    return fitted.probabilities(one.record.task, one.answers, one.logs)
 
 
 def _best(values: Floats, gain: Callable[[float], float]) -> float:
@@ -268,28 +220,29 @@ def _pair_f1(mine: Sequence[Weighed], named: Sequence[Sequence[int]]) -> float:
     return 200 * hits / max(sum(map(len, named)) + sum(map(len, right)), 1)
 
 
-def _worth(task: str, mine: Sequence[Weighed]) -> Worth:
+def _worth(task: str, mine: Sequence[Weighed], form: Form | None) -> Worth:
     plain = [Calibration()] * len(mine)
     fitted: list[Calibration] = list(plain)
     for fold in range(_FOLDS):
         # A conversation's records are in one fold.
-        inside = [int(_lot(one.record)[:8], 16) % _FOLDS == fold for one in mine]
+        inside = [int(lot(one.record)[:8], 16) % _FOLDS == fold for one in mine]
         if any(inside) and not all(inside):
             rest = [one for one, held in zip(mine, inside, strict=True) if not held]
-            own = _fit_task(task, rest)
+            own = _fit_task(task, rest, form)
             fitted = [own if held else old for held, old in zip(inside, fitted, strict=True)]
-    return Worth(len(mine), _figures(task, mine, plain), _figures(task, mine, fitted))
+    before = _figures(task, mine, plain, None)
+    return Worth(len(mine), before, _figures(task, mine, fitted, form))
 
 
 def _figures(
-    task: str, mine: Sequence[Weighed], calibrations: Sequence[Calibration]
+    task: str, mine: Sequence[Weighed], calibrations: Sequence[Calibration], form: Form | None
 ) -> dict[str, float]:
     nll, sure, right, gold, said = [], [], [], [], []
     for one, calibration in zip(mine, calibrations, strict=True):
         place = _gold_place(one)
         if place is None:
             continue
-        chances = calibration.probabilities(task, one.answers, one.logs)
+        chances = _chances(one, calibration)
         nll.append(-float(np.log(max(chances[place], 1e-12))))
         sure.append(float(chances.max()))
         right.append(float(chances.argmax() == place))
@@ -304,11 +257,7 @@ def _figures(
     }
     if task == "ecpe":
         named = [
-            causes.chosen(
-                _sets(one),
-                calibration.probabilities(task, one.answers, one.logs),
-                calibration.cause_threshold,
-            )
+            causes.chosen(*_found(one, calibration, form), calibration.cause_threshold)
             for one, calibration in zip(mine, calibrations, strict=True)
         ]
         figures["pair_f1"] = _pair_f1(mine, named)
@@ -345,33 +294,6 @@ def _sets(one: Weighed) -> list[tuple[int, ...]]:
     return _cause_sets(one.record.query)
 
 
-@lru_cache(maxsize=_MOST)
+@lru_cache(maxsize=MOST)
 def _cause_sets(query: str) -> list[tuple[int, ...]]:
     return causes.cause_sets(*ecpe.parse_query(query))
-
-
-def _lot(record: Record) -> str:
-    """A record's lot, the same for all targets of a conversation."""
-    name = record.query
-    if record.task == "ecpe":
-        turns, _ = ecpe.parse_query(name)
-        name = "\n".join(turn.text for turn in turns)
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def _rows(
-    engine: Engine, records: Sequence[Record], media_root: Path | None
-) -> Iterator[Mapping[str, Any]]:
-    for posed, logs in engine.weigh(records, media_root):
-        yield {
-            "key": fingerprint(posed.record),
-            "answers": posed.answers,
-            "logs": [round(float(value), 5) for value in logs],
-        }
-
-
-def _kept(path: Path) -> dict[str, dict[str, Any]]:
-    if not path.is_file():
-        return {}
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return {row["key"]: row for row in rows}

@@ -7,7 +7,8 @@ it should be. Both are mended on its log-probabilities l of the allowed answers 
 
 "bias-corrected temperature scaling" (Alexandari et al., "Maximum Likelihood with Bias-Corrected
 Calibration", ICML 2020; without biases Guo et al., "On Calibration of Modern Neural Networks", ICML
-2017). `emoverse calibrate` fits them; `calibration.json` in the model's folder holds them.
+2017). What is told of causes is joined with what the conversation's form says (`cause_form`).
+`emoverse calibrate` fits all of it; `calibration.json` in the model's folder holds it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 from emoverse.errors import EmoVerseError
 from emoverse.files import read_json, write_json
 from emoverse.inference import causes
+from emoverse.inference.cause_form import CauseForm
+from emoverse.tasks.ecpe import Turn
 
 FILE = "calibration.json"
 
@@ -33,7 +36,8 @@ class Calibration:
     Attributes:
         temperatures: task to temperature; 1 for tasks that are not there.
         biases: task to answer to what is added to its log-probability; 0 for what is not there.
-        cause_threshold: ECPE names a cause from this probability on, after the temperature.
+        cause_threshold: ECPE names a cause from this probability on, after all else.
+        cause_form: ECPE's second witness; None leaves the model alone.
         fitted_on: task to the number of records that it was fitted on.
     """
 
@@ -41,6 +45,7 @@ class Calibration:
     biases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cause_threshold: float = causes.THRESHOLD
     fitted_on: Mapping[str, int] = field(default_factory=dict)
+    cause_form: CauseForm | None = None
 
     def probabilities(
         self, task: str, answers: Sequence[str], log_probabilities: np.ndarray
@@ -61,6 +66,30 @@ class Calibration:
         shifted = np.exp(logs - logs.max())
         normalised: np.ndarray = shifted / shifted.sum()
         return normalised
+
+    def causes(
+        self,
+        turns: Sequence[Turn],
+        target: int,
+        sets: Sequence[tuple[int, ...]],
+        probabilities: np.ndarray,
+    ) -> tuple[dict[int, float], tuple[int, ...]]:
+        """What the probabilities of ECPE's allowed answers say of each cause.
+
+        Args:
+            turns: the conversation.
+            target: `Turn.index` of the target utterance.
+            sets: the causes that each answer names.
+            probabilities: (sets,) summing to 1.
+
+        Returns:
+            By `Turn.index` each candidate's probability, and the causes to name.
+        """
+        found = causes.marginals(sets, probabilities)
+        if self.cause_form:
+            found = self.cause_form.joined(found, turns, target)
+        none = causes.without(sets, probabilities)
+        return found, causes.chosen(found, none, self.cause_threshold)
 
 
 def load(folder: Path) -> Calibration:

@@ -7,7 +7,7 @@ marginal probability passes a threshold, summed over every answer that names the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -50,22 +50,25 @@ def marginals(sets: Sequence[tuple[int, ...]], probabilities: np.ndarray) -> dic
     return dict(sorted(found.items()))
 
 
+def without(sets: Sequence[tuple[int, ...]], probabilities: np.ndarray) -> float:
+    """The probability that there is no cause; arguments as of `marginals`."""
+    return sum(float(p) for names, p in zip(sets, probabilities, strict=True) if not names)
+
+
 def chosen(
-    sets: Sequence[tuple[int, ...]], probabilities: np.ndarray, threshold: float = THRESHOLD
+    found: Mapping[int, float], none: float, threshold: float = THRESHOLD
 ) -> tuple[int, ...]:
     """The causes to name.
 
     Args:
-        sets: what each answer names.
-        probabilities: (sets,) summing to 1.
-        threshold: a cause is named from this marginal probability on.
+        found: each cause's probability.
+        none: the probability that there is none.
+        threshold: a cause is named from this probability on.
 
     Returns:
         () when it is likelier than not that there is no cause; else the causes above the
         threshold, in order, or the likeliest alone when none is above.
     """
-    found = marginals(sets, probabilities)
-    none = sum(float(p) for names, p in zip(sets, probabilities, strict=True) if not names)
     if none > 0.5 or not found:
         return ()
     named = tuple(index for index, probability in found.items() if probability >= threshold)

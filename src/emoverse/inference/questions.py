@@ -24,6 +24,7 @@ class Posed:
         record: what is asked.
         question: the same as tokens.
         answers: the allowed answers in words; () when the answer is to be written.
+        turns: ECPE's conversation.
         target: ECPE's utterance.
         sets: ECPE: the causes that each answer names.
     """
@@ -31,6 +32,7 @@ class Posed:
     record: Record
     question: scoring.Question
     answers: tuple[str, ...] = ()
+    turns: tuple[ecpe.Turn, ...] = ()
     target: ecpe.Turn | None = None
     sets: tuple[tuple[int, ...], ...] = ()
 
@@ -52,8 +54,9 @@ class Posed:
             }
             return Prediction(self.record.id, best, parse(best), named)
         # Several causes have more ways to be told than one: the marginals decide.
-        found = causes.marginals(self.sets, probabilities)
-        named_causes = causes.chosen(self.sets, probabilities, calibration.cause_threshold)
+        found, named_causes = calibration.causes(
+            self.turns, self.target.index, self.sets, probabilities
+        )
         pairs = _pairs(self.target, named_causes)
         return Prediction(
             self.record.id,
@@ -82,7 +85,7 @@ def pose(reader: Reader, record: Record, seen: Seen) -> Posed:
         target = next(turn for turn in turns if turn.index == index)
         sets = tuple(causes.cause_sets(turns, index))
         answers = tuple(ecpe.answer(_pairs(target, names)) for names in sets)
-        return Posed(record, _question(reader, prompt, answers), answers, target, sets)
+        return Posed(record, _question(reader, prompt, answers), answers, turns, target, sets)
     if record.task == "msa":
         answers = msa.choices()
     else:
