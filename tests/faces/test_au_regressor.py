@@ -128,3 +128,14 @@ def test_the_table_has_every_au_and_clip(clips: list[Pairs]) -> None:
     lines = fit_au_regressor.table(clips).split("\n")
     assert [line.split(" | ")[0].strip("| ") for line in lines if line][2:19] == list(AUS)
     assert sum(line.startswith(("| a ", "| b ", "| c ", "| d ")) for line in lines) == 4
+
+
+def test_smoothing_passes_over_single_frames_and_gaps() -> None:
+    values = np.zeros(60)
+    values[10], values[30:41] = 5.0, 3.0
+    frames = np.arange(60)
+    calm = fit_au_regressor.smoothed(values, frames)
+    assert values.argmax() == 10 and abs(int(calm.argmax()) - 35) <= 1
+    # Frames far apart do not blend.
+    far = fit_au_regressor.smoothed(np.array([1.0, 4.0]), np.array([0, 1000]))
+    np.testing.assert_allclose(far, [1.0, 4.0])

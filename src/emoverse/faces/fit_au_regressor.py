@@ -33,6 +33,8 @@ PENALTY = 1.0
 LEVEL = 0.1
 # An AU that OpenFace moves less than this within a clip (standard deviation) is noise there.
 MOVED = 0.25
+# Frames (standard deviation) over which both sums are smoothed for a second look at their peaks.
+SMOOTHED = 4.0
 # Added to standard deviations, so that what hardly ever moves is not blown up.
 _LEAST_SPREAD = 1e-3
 
@@ -76,6 +78,15 @@ def correlations(
             for one, estimate in zip(clips, estimates, strict=True)
         ]
     )
+
+
+def smoothed(
+    values: NDArray[np.float64], frames: NDArray[np.int64], width: float = SMOOTHED
+) -> NDArray[np.float64]:
+    """Values (n,) at frames (n,) averaged with a Gaussian of `width` frames, gaps left out."""
+    near = np.exp(-0.5 * ((frames[:, None] - frames) / width) ** 2)
+    averaged: NDArray[np.float64] = near @ values / near.sum(axis=1)
+    return averaged
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -125,7 +136,7 @@ def _by_au(clips: Sequence[Pairs], apart: Sequence[str]) -> str:
 
 
 def _by_clip(clips: Sequence[Pairs]) -> str:
-    kinds = ("mean r", "r of S_f", "peak off by", "OpenFace's S_f there")
+    kinds = ("mean r", "r of S_f", "peak off by", "the same, smoothed", "OpenFace's S_f there")
     heads = [f"{kind}, {way}" for kind in kinds for way in ("proxies", "regressor")]
     lines = [_row("clip", "faces", *heads), _row(*["---"] * (2 + len(heads)))]
     for one, fitted, r_raw, r_fitted in zip(
@@ -139,6 +150,8 @@ def _by_clip(clips: Sequence[Pairs]) -> str:
         sums = [one.proxies.sum(axis=1), fitted.sum(axis=1)]
         peaks = [int(total.argmax()) for total in sums]
         away = [one.frames[at] - one.frames[truth.argmax()] for at in peaks]
+        calm, *calmed = (smoothed(total, one.frames) for total in (truth, *sums))
+        away += [one.frames[total.argmax()] - one.frames[calm.argmax()] for total in calmed]
         cells = [f"{_mean(r):.2f}" for r in (r_raw, r_fitted)]
         cells += [f"{_pearson(truth, total):.2f}" for total in sums]
         cells += [f"{frames:+d}" for frames in away]
