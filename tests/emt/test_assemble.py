@@ -124,8 +124,10 @@ def test_a_reason_gets_words_and_expression_as_clues() -> None:
     assert "The person says" not in bare.query
     assert "Facial expression:" not in bare.query
     # Another emotion than the label's, and nothing that explains.
-    assert not list(reason_records([replace(reason, emotion="joy")]))
-    assert not list(reason_records([replace(reason, caption="He frowns.")]))
+    unfit = [replace(reason, emotion="joy"), replace(reason, caption="He frowns.")]
+    assert not list(reason_records(unfit, left_out := []))
+    assert "names anger, its label is joy" in left_out[0]
+    assert "nothing of its reason holds" in left_out[1] and len(left_out) == 2
 
 
 def test_a_photo_is_asked_for_expression_and_for_the_emotion_it_is_labelled_with() -> None:

@@ -57,12 +57,15 @@ def _ecf(folder: Path) -> Path:
 
 def _merr(path: Path) -> Path:
     entry = {"AU_list": ["AU04"], "pseu_emotion": "angry", "text": "No."}
+    why = "A man {} at what he was told, which suggests that he is angry."
     path.write_text(
         json.dumps(
             {
-                "sample_1": entry | {"smp_reason_caption": "A man frowns."},
-                "sample_2": entry | {"smp_reason_caption": "A man smiles."},
+                "sample_1": entry | {"smp_reason_caption": why.format("frowns")},
+                "sample_2": entry | {"smp_reason_caption": why.format("scowls")},
                 "sample_3": entry,
+                "sample_4": entry | {"smp_reason_caption": "The room is dark."},
+                "sample_5": entry | {"smp_reason_caption": why.replace("angry", "happy")},
             }
         )
     )
@@ -133,11 +136,30 @@ def test_skipped_rows_are_counted_and_listed(tmp_path: Path, corpora: dict[str, 
     out = tmp_path / "EMT"
     summary = build(out, log=lambda _: None, **corpora)  # type: ignore[arg-type]
     skipped = (out / "skipped.txt").read_text().splitlines()
-    assert summary["skipped"] == len(skipped) == 3
+    assert summary["skipped"] == len(skipped) == 5
     assert "train_sent_emo.csv:4: " in skipped[0]
     assert "'bliss'" in skipped[0]
     assert "test.tsv:3: " in skipped[1]
     assert "sample_3" in skipped[2]
+    assert "sample_4: nothing of its reason holds without the clip" in skipped[3]
+    assert "sample_5: its reason names joy, its label is anger" in skipped[4]
+
+
+def test_merrs_reasons_may_be_told_as_published(tmp_path: Path, corpora: dict[str, Path]) -> None:
+    told = {}
+    for published in (False, True):
+        out = tmp_path / str(published)
+        merr = corpora["merr_file"]
+        summary = build(out, merr_file=merr, merr_published=published, log=lambda _: None)
+        assert summary["merr_published"] is published
+        files = [out / f"{split}.jsonl" for split in ("train", "valid")]
+        records = [one for file in files if file.is_file() for one in load_records(file)]
+        told[published] = {one.id: one.response for one in records}
+    assert len(told[False]) == 2 and len(told[True]) == 4
+    assert told[True]["merr/sample_4/eri"] == "The room is dark."
+    assert told[False]["merr/sample_1/eri"] == (
+        "A person frowns at what they were told, which suggests that they are angry."
+    )
 
 
 def test_building_again_writes_the_same_bytes(tmp_path: Path, corpora: dict[str, Path]) -> None:

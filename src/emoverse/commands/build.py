@@ -64,6 +64,14 @@ def build(
     mosi_clips: Annotated[Path | None, typer.Option(metavar="DIR", help=_CLIPS)] = None,
     ecf_clips: Annotated[Path | None, typer.Option(metavar="DIR", help=_CLIPS)] = None,
     merr: Annotated[Path | None, typer.Option(metavar="FILE", help="MERR's JSON.")] = None,
+    merr_published: Annotated[
+        bool,
+        typer.Option(
+            "--merr-published",
+            help="Tell MERR's reasons as published, with voices, clothes and places that only its "
+            "clips show.",
+        ),
+    ] = False,
     faces: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Face photo sets, one a folder; .tar too.")
     ] = None,
@@ -202,6 +210,7 @@ def build(
             mosi_dir=named[2],
             ecf_dir=named[3],
             merr_file=merr,
+            merr_published=merr_published,
             faces_dir=faces,
             context=context,
             clips=clips,

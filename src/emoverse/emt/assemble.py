@@ -109,15 +109,31 @@ def cause_records(dialogue: Dialogue, seen: Seen = _NOTHING) -> Iterator[Record]
         yield _record(utterance, "ecpe", query, answer, label, dialogue.id, look=look)
 
 
-def reason_records(reasons: Iterable[Reason]) -> Iterator[Record]:
+def reason_records(
+    reasons: Iterable[Reason], left_out: list[str] | None = None, *, published: bool = False
+) -> Iterator[Record]:
     """ERI records from MERR, with transcript and expression caption as clues.
 
     MERR's clips are not at hand, so a reason is told without what only they show (`grounded`). One
     that then names no emotion, or another than its label, is left out.
+
+    Args:
+        reasons: of MERR.
+        left_out: a sentence for each that gives no record is added.
+        published: tell every reason as it was published instead, whatever it names.
     """
+    left_out = [] if left_out is None else left_out
     for reason in reasons:
-        told = grounded(reason.caption)
-        if told is None or (reason.emotion and reason.emotion not in eri.emotions(told)):
+        told = reason.caption if published else grounded(reason.caption)
+        if told is None:
+            left_out.append(f"{reason.id}: nothing of its reason holds without the clip.")
+            continue
+        named = eri.emotions(told)
+        if not published and reason.emotion and reason.emotion not in named:
+            names = ", ".join(sorted(named)) or "no emotion"
+            left_out.append(
+                f"{reason.id}: its reason names {names}, its label is {reason.emotion}."
+            )
             continue
         caption = fer.answer(BY_CODE[code].phrase for code in reason.aus if code in BY_CODE) or None
         yield Record(

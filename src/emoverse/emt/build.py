@@ -80,6 +80,7 @@ def build(
     mosi_dir: Path | Folder | None = None,
     ecf_dir: Path | Folder | None = None,
     merr_file: Path | None = None,
+    merr_published: bool = False,
     faces_dir: Path | None = None,
     context: bool = True,
     clips: bool = True,
@@ -105,6 +106,8 @@ def build(
         ecf_dir: folder with `Subtask_2_train.json`; conversations of `ecf1_dev.txt`, when that
             is there too, become the valid split.
         merr_file: MERR's JSON.
+        merr_published: tell its reasons as published; otherwise without what only its clips show,
+            which are not at hand, and those that explain nothing then are skipped.
         faces_dir: folder of photo sets; `.tar`s in it hold unlabelled photos.
         context: put a dialogue's earlier turns in front of its ER queries.
         clips: False builds from text alone, whatever clips there are.
@@ -164,7 +167,10 @@ def build(
         if merr_file:
             reasons, bad = merr.read(merr_file)
             problems += bad
-            records += _told("MERR", reason_records(reasons), log)
+            unfit: list[str] = []
+            told = reason_records(reasons, unfit, published=merr_published)
+            records += _told("MERR", told, log)
+            problems += [Problem(merr_file, None, why) for why in unfit]
         if faces_dir:
             source = faces.settings.source
             shown = photos.records(faces_dir, out, source, problems, faces.style)
@@ -186,6 +192,8 @@ def build(
             "skipped": len(problems),
             "leaks": _counted(leaking),
         }
+        if merr_file:
+            summary["merr_published"] = merr_published
         if dropped:
             summary["dropped"] = {"leak": len(dropped)}
         if looks:
