@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from emoverse.inference.scoring import Question, deciding, read
 from emoverse.models.emoverse import EmoVerse
+from emoverse.models.prefix_tree import PADDING, PrefixTree, merge
 from emoverse.models.prompt import answer_tokens, dictated, prompt_tokens
 from emoverse.tasks import ecpe, er, msa
 
@@ -34,7 +37,7 @@ def _scores(
     model: EmoVerse,
     questions: list[Question],
     seen: torch.Tensor | None = None,
-    tree_tokens: int = 768,
+    tree_tokens: int = 1536,
 ) -> list[np.ndarray]:
     found = read(model, questions, seen, tree_tokens)
     assert all(isinstance(values, np.ndarray) for values in found)
@@ -93,3 +96,42 @@ def test_tokens_that_are_not_scored_do_not_count(model: EmoVerse) -> None:
 
 def test_no_question_needs_no_run(model: EmoVerse) -> None:
     assert read(model, []) == []
+
+
+class _Spy:
+    """A model that keeps the trees it is asked to run."""
+
+    def __init__(self, model: EmoVerse) -> None:
+        self.head, self._model, self.trees = model.head, model, list[PrefixTree]()
+
+    def hidden_states(self, trees: list[PrefixTree], *rest: Any) -> torch.Tensor:
+        self.trees += trees
+        return self._model.hidden_states(trees, *rest)
+
+
+def _conversation(topic: int, lines: int) -> list[list[int]]:
+    """Prompts of made tokens: each line of a talk with all lines before it."""
+    talk = [[topic, *range(100 + 10 * n, 110 + 10 * n)] for n in range(lines)]
+    return [[*sum(talk[:n], [1, topic]), 300 + n, *range(200, 241)] for n in range(lines)]
+
+
+def test_trees_are_cut_between_conversations(model: EmoVerse) -> None:
+    prompts = [*_conversation(2, 5), *_conversation(3, 5), *_conversation(4, 5)]
+    questions = [Question(prompt, [[5], [6]], [[0], [0]]) for prompt in sorted(prompts)]
+    whole = len(merge(prompts[:5]).tokens)
+    assert whole % PADDING == 0  # or padding decides
+    spy = _Spy(model)
+    found = read(spy, questions, tree_tokens=2 * whole - 2)  # type: ignore[arg-type]
+    assert [len(tree.tokens) for tree in spy.trees] == [whole] * 3
+    alone = read(model, questions, tree_tokens=1)
+    np.testing.assert_allclose(found, alone, atol=1e-4)  # type: ignore[arg-type]
+
+
+def test_what_prompts_share_comes_first_in_a_tree(model: EmoVerse) -> None:
+    prompts = sorted(_conversation(2, 6))
+    spy = _Spy(model)
+    read(spy, [Question(prompt, [[5], [6]], [[0], [0]]) for prompt in prompts])  # type: ignore[arg-type]
+    (tree,) = spy.trees
+    children = np.bincount(tree.parents[1:], minlength=len(tree.tokens))
+    # Nothing but the shared lines lies before the last token at which prompts part.
+    assert np.flatnonzero(children > 1).max() < 2 + 11 * 5

@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from emoverse.models.decoder import Branch
 from emoverse.models.language import Language
-from emoverse.models.prefix_tree import PrefixTree, Sprout, common_prefix, merge
+from emoverse.models.prefix_tree import PADDING, PrefixTree, Sprout, common_prefix, merge
+
+_HEAD_ROWS = 256  # tokens whose logits over all words are held at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +70,7 @@ def read(
     model: Language,
     questions: Sequence[Question],
     features: torch.Tensor | None = None,
-    tree_tokens: int = 768,
+    tree_tokens: int = 1536,
 ) -> list[np.ndarray | Branch]:
     """Run prompts and their allowed answers.
 
@@ -76,7 +78,7 @@ def read(
         model: the model asked.
         questions: neighbours that share a prefix are cheaper.
         features: (m, width) projected visual tokens.
-        tree_tokens: about how many distinct tokens run at once, beyond a first prompt.
+        tree_tokens: how many distinct tokens run at once at most; a question of more runs alone.
 
     Returns:
         For each question the (answers,) float64 log-probabilities, not normalised over the
@@ -85,6 +87,8 @@ def read(
     results: list[np.ndarray | Branch] = []
     for group in _groups(questions, tree_tokens):
         sprout = Sprout()
+        for start in _starts(group):
+            sprout.add(start)
         prompts = [sprout.add(question.prompt) for question in group]
         paths = [
             # Nothing is asked of what follows an answer's last token, so it is not run.
@@ -92,14 +96,15 @@ def read(
             for question, prompt in zip(group, prompts, strict=True)
         ]
         written = any(not question.answers for question in group)
-        cache = DynamicCache() if written else None
+        cache = model.new_cache() if written else None
         tree = _placed(sprout.tree(prompts), group, paths)
         hidden = model.hidden_states([tree], features, cache)[0]
-        for question, prompt, answers in zip(group, prompts, paths, strict=True):
+        found = _log_probabilities(model, group, paths, hidden)
+        for question, prompt, values in zip(group, prompts, found, strict=True):
             if cache is not None and not question.answers:
                 results.append(_branch(cache, hidden, prompt, question.following))
             else:
-                results.append(_log_probabilities(model, question, answers, hidden))
+                results.append(values)
     return results
 
 
@@ -121,50 +126,87 @@ def _placed(
 
 
 def _log_probabilities(
-    model: Language, question: Question, paths: Sequence[Sequence[int]], hidden: torch.Tensor
-) -> np.ndarray:
+    model: Language,
+    questions: Sequence[Question],
+    paths: Sequence[Sequence[Sequence[int]]],
+    hidden: torch.Tensor,
+) -> list[np.ndarray]:
+    """(answers,) of each question; the output layer, a large matrix, is read once for many."""
     nodes, targets, owners = [], [], []
-    for answer, (tokens, scored, path) in enumerate(
-        zip(question.answers, question.scored, paths, strict=True)
-    ):
-        for place in scored:
-            nodes.append(path[len(question.prompt) + place - 1])
-            targets.append(tokens[place])
-            owners.append(answer)
-    distinct, rows = np.unique(nodes, return_inverse=True)
-    logits = model.head(hidden[torch.from_numpy(distinct)]).float()
-    picked = logits[torch.from_numpy(rows), torch.tensor(targets)]
-    terms = (picked - logits.logsumexp(dim=-1)[torch.from_numpy(rows)]).double().cpu().numpy()
-    sums: np.ndarray = np.bincount(owners, weights=terms, minlength=len(question.answers))
-    return sums
+    answers = 0
+    for question, mine in zip(questions, paths, strict=True):
+        for tokens, scored, path in zip(question.answers, question.scored, mine, strict=True):
+            for place in scored:
+                nodes.append(path[len(question.prompt) + place - 1])
+                targets.append(tokens[place])
+                owners.append(answers)
+            answers += 1
+    distinct, rows = np.unique(np.array(nodes, dtype=np.int64), return_inverse=True)
+    terms = np.zeros(len(nodes))
+    for first in range(0, len(distinct), _HEAD_ROWS):
+        logits = model.head(hidden[torch.from_numpy(distinct[first : first + _HEAD_ROWS])]).float()
+        here = np.flatnonzero((rows >= first) & (rows < first + _HEAD_ROWS))
+        row = torch.from_numpy(rows[here] - first)
+        picked = logits[row, torch.tensor([targets[n] for n in here])]
+        terms[here] = (picked - logits.logsumexp(dim=-1)[row]).double().cpu().numpy()
+    sums = np.bincount(np.array(owners, dtype=np.int64), weights=terms, minlength=answers)
+    ends = np.cumsum([len(question.answers) for question in questions])
+    return np.split(sums, ends[:-1])
 
 
-def _branch(
-    cache: DynamicCache, hidden: torch.Tensor, path: Sequence[int], following: int
-) -> Branch:
+def _branch(cache: Any, hidden: torch.Tensor, path: Sequence[int], following: int) -> Branch:
     nodes = torch.tensor(path, device=hidden.device)
-    layers: Any = cache.layers
     return Branch(
-        torch.stack([layer.keys[0].index_select(1, nodes) for layer in layers]),
-        torch.stack([layer.values[0].index_select(1, nodes) for layer in layers]),
+        torch.stack([layer.keys[0].index_select(1, nodes) for layer in cache.layers]),
+        torch.stack([layer.values[0].index_select(1, nodes) for layer in cache.layers]),
         hidden[path[-1]],
         following,
     )
 
 
+def _starts(questions: Sequence[Question]) -> list[list[int]]:
+    """What each prompt shares with a neighbour.
+
+    Put into the tree before all the rest, the tokens that many look back to lie close together, so
+    that attention can pass over more of the blocks of keys (`emoverse.models.attention`).
+    """
+    shared = [0, *_shared(questions), 0]
+    return [
+        question.prompt[: max(before, after)]
+        for question, before, after in zip(questions, shared, shared[1:], strict=False)
+    ]
+
+
+def _shared(questions: Sequence[Question]) -> list[int]:
+    """How many tokens of its prompt each but the first shares with the one before."""
+    return [common_prefix(one.prompt, two.prompt) for one, two in pairwise(questions)]
+
+
 def _groups(questions: Sequence[Question], tree_tokens: int) -> list[list[Question]]:
-    """Neighbours together, as long as their distinct tokens are few."""
-    groups: list[list[Question]] = []
-    room = 0
-    previous: list[int] = []
-    for question in questions:
-        answers = len(merge([answer[:-1] for answer in question.answers]).tokens)
-        fresh = len(question.prompt) - common_prefix(previous, question.prompt) + answers
-        if groups and fresh <= room:
-            groups[-1].append(question)
-            room -= fresh
-        else:
-            groups.append([question])
-            room = tree_tokens - answers
-        previous = question.prompt
-    return groups
+    """Neighbours together, cut where the fewest tokens, padding included, are run in all.
+
+    A conversation that is cut in two is run twice, so cuts fall between conversations if they can.
+    """
+    if not questions:
+        return []
+    own = [
+        len(question.prompt) + len(merge([answer[:-1] for answer in question.answers]).tokens)
+        for question in questions
+    ]
+    shared = [0, *_shared(questions)]
+    costs, begins = [0], [0]  # of the first so many questions; where their last group begins
+    for end in range(1, len(questions) + 1):
+        tokens, ways = 0, list[tuple[int, int]]()
+        for first in reversed(range(end)):
+            tokens += own[first] - (shared[first + 1] if ways else 0)
+            if ways and tokens > tree_tokens:
+                break
+            ways.append((costs[first] + tokens + -tokens % PADDING, first))
+        cost, first = min(ways)
+        costs.append(cost)
+        begins.append(first)
+    cuts = [len(questions)]
+    while cuts[-1]:
+        cuts.append(begins[cuts[-1]])
+    cuts.reverse()
+    return [list(questions[first:end]) for first, end in pairwise(cuts)]
