@@ -193,7 +193,7 @@ def test_the_page_works_in_a_browser_on_a_desk_a_phone_and_paper(tmp_path: Path,
         for place, record in enumerate(er_records(40))
     ]
     _picture(tmp_path / "p.png")
-    wrong = {r.id: "Fear." for r in records[:12]} | {r.id: "Disgust." for r in records[12:20]}
+    wrong = {r.id: "Fear." for r in records[:15]} | {r.id: "Disgust." for r in records[15:23]}
     _page(tmp_path, [*records, *ecpe_records([1, 2])], wrong, media_root=tmp_path)
     address = (tmp_path / "run/report.html").as_uri()
     for width, scheme in ((1200, "light"), (390, "dark")):
@@ -208,20 +208,20 @@ def test_the_page_works_in_a_browser_on_a_desk_a_phone_and_paper(tmp_path: Path,
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         rows = page.locator("#errors-er tbody tr:visible")
-        assert rows.count() == 20
+        assert rows.count() == 23
         bar = page.locator('[data-for="errors-er"]')
         bar.locator('[data-key="fault"]').select_option("disgust")
-        assert rows.count() == 8 and "8 of 20" in bar.inner_text()
+        assert rows.count() == 8 and "8 of 23" in bar.inner_text()
         bar.locator('[data-key="speaker"]').select_option("A")
         assert rows.count() == 4
         bar.get_by_role("button", name="Clear").press("Enter")  # by the keyboard
-        assert rows.count() == 20
+        assert rows.count() == 23
         bar.locator("input").fill("sentence 3")
         assert rows.count() == 1
         cell = page.locator('#er .cell[data-gold="joy"][data-fault="fear"] button')
         cell.focus()
         page.keyboard.press("Enter")
-        assert rows.count() == 3
+        assert rows.count() == 4
         assert page.evaluate("document.activeElement.dataset.key") == "gold"
         assert page.locator("#errors-er img").first.evaluate("image => image.naturalWidth") == 160
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -232,6 +232,12 @@ def test_the_page_works_in_a_browser_on_a_desk_a_phone_and_paper(tmp_path: Path,
             paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert paper == "rgb(255, 255, 255)" and not bar.is_visible()
             assert page.pdf()[:5] == b"%PDF-"
+            page.emulate_media(media="screen")
+            bar.get_by_role("button", name="Clear").click()
+            assert rows.count() == 23
+            page.emulate_media(media="print")
+            assert rows.count() == 20  # a run's mistakes would fill dozens of sheets
+            assert page.locator("#er .on-paper").is_visible()
         context.close()
 
 

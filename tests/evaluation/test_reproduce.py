@@ -22,9 +22,10 @@ from emoverse.evaluation.figure4 import write_figure4
 from emoverse.evaluation.paper_tables import FULL, PAPER
 from emoverse.evaluation.reproduce import answered, model_of, paper_table, reproduce
 from emoverse.evaluation.runner import evaluate
+from emoverse.evaluation.runs import training_of
 from emoverse.evaluation.table_files import comma_separated, latex, markdown, plain, write_table
 from emoverse.evaluation.tables import Difference, claims
-from emoverse.files import read_json
+from emoverse.files import read_json, write_json
 from emoverse.inference.analysis import Analysis, Answer
 from emoverse.m2se.recipe import load_recipe, to_dict
 from emoverse.models import compact
@@ -179,6 +180,7 @@ class Trainer:
             (out / checkpoint.FILE).write_bytes(b"half")
             raise KeyboardInterrupt
         (out / "adapter_model.safetensors").write_bytes(path.name.encode())
+        write_json(out / "recipe.json", to_dict(load_recipe(path, list(overrides))))
 
 
 def _train_data(folder: Path) -> list[str]:
@@ -188,7 +190,7 @@ def _train_data(folder: Path) -> list[str]:
 
 def _variants(folder: Path, table: str, trainer: Trainer, **told: Any) -> dict[str, Any]:
     told.setdefault("overrides", _train_data(folder))
-    return variants(PAPER[table], folder / "models", RECIPES, train=trainer, **told)
+    return dict(variants(PAPER[table], folder / "models", RECIPES, train=trainer, **told))
 
 
 def test_missing_models_are_trained_once_and_shared_between_tables(tmp_path: Path):
@@ -224,7 +226,7 @@ def test_models_trained_elsewhere_and_bad_names(tmp_path: Path):
     with pytest.raises(EmoVerseError, match="'FER' is no row of table VII"):
         _variants(tmp_path, "table7", trainer, given={"FER": "x"})
     with pytest.raises(EmoVerseError, match="no such recipe"):
-        variants(PAPER["table7"], tmp_path, tmp_path, train=trainer)
+        dict(variants(PAPER["table7"], tmp_path, tmp_path, train=trainer))
 
 
 @pytest.mark.parametrize("row", ["fer-low", "stage2-t1", "stage2-t3", "stage2-t4", "single-msa"])
@@ -247,6 +249,7 @@ def test_zero_shot_is_the_model_before_its_first_step(tmp_path: Path, monkeypatc
     weights = load_file(tmp_path / "zero/adapter_model.safetensors")
     changed = [name for name, value in weights.items() if "lora_B" in name and value.any()]
     assert any("lora_B" in name for name in weights) and not changed
+    assert training_of(str(tmp_path / "zero")) == {"share": 0.0, "seed": 0}
 
 
 @pytest.mark.slow
@@ -256,7 +259,7 @@ def test_real_trainings_of_a_tiny_model_fill_a_table(tmp_path: Path, monkeypatch
     monkeypatch.setattr(visual, "face_crop", whole_picture)
     base = write_recipe(tmp_path)
     table = PAPER["table6"]
-    found = variants(table, tmp_path / "models", RECIPES, base=base)
+    found = dict(variants(table, tmp_path / "models", RECIPES, base=base))
     assert list(found) == [row.name for row in table.rows]
     weights = {
         name: (Path(model) / "adapter_model.safetensors").read_bytes()
@@ -264,7 +267,7 @@ def test_real_trainings_of_a_tiny_model_fill_a_table(tmp_path: Path, monkeypatch
     }
     assert len(set(weights.values())) == len(weights)
     before = {name: Path(model).stat().st_mtime_ns for name, (model, _) in found.items()}
-    assert variants(table, tmp_path / "models", RECIPES, base=base) == found
+    assert dict(variants(table, tmp_path / "models", RECIPES, base=base)) == found
     assert before == {name: Path(model).stat().st_mtime_ns for name, (model, _) in found.items()}
 
 
@@ -386,6 +389,34 @@ def test_the_command_trains_an_ablation_then_evaluates_it(
     assert "A subset" not in printed
     assert "FER low (paper)" in printed and "not at hand" in printed
     assert "The claim: a high FER rate" in printed and "no difference shown" in printed
+
+
+def test_a_stopped_study_leaves_the_table_so_far_and_the_rows_tell_their_share(
+    tmp_path: Path, run_cli: Any, monkeypatch: Any
+):
+    trainer = Trainer("fer-high.yaml")
+    monkeypatch.setattr(ablations, "train_recipe", trainer)
+    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda model: FakeEngine())
+    data = dump_records(tmp_path / "emt.jsonl", _sourced())
+    out = tmp_path / "out"
+    settings = [part for told in _train_data(tmp_path) for part in ("--set", told)]
+    told = ("reproduce", "table7", "--data", str(data), "--out", str(out), "--limit", "20",
+            "--recipes", str(RECIPES), *settings, "--set", "share=0.25")  # fmt: skip
+    assert run_cli(*told)[0] not in (0, 2)
+    text = (out / "table7.md").read_text(encoding="utf-8")
+    assert "Not trained and asked yet: FER high." in text and "| **FER low** | 100.00" in text
+    trainer.die_at = None
+    code, printed, err = run_cli(*told)
+    assert code == 0, err
+    assert trainer.asked[1:] == [("fer-high.yaml", False), ("fer-high.yaml", True)]
+    text = (out / "table7.md").read_text(encoding="utf-8")
+    share = "Trained on 0.25 of the recipe's samples, drawn by seed 0: FER low, FER high."
+    for page in (text, printed):
+        assert share in page and "A subset: at most 20 records a task" in page
+        assert "Not trained" not in page
+    assert text.count("| 25 % of samples |") == 6
+    rows = list(csv.DictReader(io.StringIO((out / "table7.csv").read_text(encoding="utf-8"))))
+    assert {row["training_share"] for row in rows if row["kind"] == "ours"} == {"0.25"}
 
 
 def test_bad_use_exits_with_2(run_cli: Any, tmp_path: Path):

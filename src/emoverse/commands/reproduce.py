@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from emoverse.evaluation.tables import Result
+    from emoverse.m2se.recipe import Recipe
 
 
 class What(str, Enum):
@@ -113,46 +114,59 @@ def reproduce(
     from emoverse.evaluation.table_files import plain, write_table
 
     table = work.paper_table(what.value)
-    asked, made = dict(map(_named, models or [])), None
+    asked = dict(map(_named, models or []))
     folders: dict[str, list[Path]] = {}
     for told in runs or []:
         name, equals, folder = told.rpartition("=")
         row = name if equals else work.model_of(Path(folder))
         folders.setdefault(row, []).append(Path(folder))
-    if what in _ABLATIONS and not folders:
-        from emoverse.evaluation.ablations import variants
-        from emoverse.training.stopping import Stopped
-
-        if not data:
-            raise typer.BadParameter("name the records to evaluate on by --data.")
-        try:
-            found = variants(
-                table, out / "models", recipes, base=recipe, overrides=list(overrides or []),
-                given=asked, trains=not no_train, log=_say,
-            )  # fmt: skip
-        except Stopped as stopped:
-            complain(str(stopped))
-            raise typer.Exit(stopped.code) from None
-        asked = {name: model for name, (model, _) in found.items()}
-        made = {name: by for name, (_, by) in found.items()}
+    trains = what in _ABLATIONS and not folders
+    if trains and not data:
+        raise typer.BadParameter("name the records to evaluate on by --data.")
     if asked and not data:
         raise typer.BadParameter("--model needs --data, the records to ask it about.")
-    if not asked and not folders:
+    if not trains and not asked and not folders:
         raise typer.BadParameter("name finished runs by --run, or a --model with --data.")
-    for name, model in asked.items():
+    found: Iterable[tuple[str, tuple[str, Recipe | None]]]
+    found = ((name, (model, None)) for name, model in asked.items())
+    if trains:
+        found = _trained(
+            table, out / "models", recipes, base=recipe, overrides=list(overrides or []),
+            given=asked, trains=not no_train, log=_say,
+        )  # fmt: skip
+    made: dict[str, Recipe | None] = {}
+    notes = [work.subset_note(limit, data)] if limit and data and not runs else []
+
+    def written() -> tuple[Result, list[Path]]:
+        result = work.reproduce(what.value, folders, protocol.value, made, notes)
+        return result, write_table(out, what.value, result)
+
+    for name, (model, by) in found:
+        made[name] = by
         with counting(f"Answering ({name})") as progress:
             folders |= work.answered(
                 {name: model}, data or [], table, out, protocol=protocol.value,
                 media_root=media_root, limit=limit, floors_train=floors_train,
                 progress=progress,
             )  # fmt: skip
-    notes = [work.subset_note(limit, data)] if limit and data and asked else []
-    result = work.reproduce(what.value, folders, protocol.value, made, notes)
-    files = write_table(out, what.value, result)
+        written()  # a study that is stopped leaves its table so far
+    result, files = written()
     if console := tables(json_file):
         _print(console, result, files)
     if json_file:
         write_json(json_file, plain(result))
+
+
+def _trained(*told: Any, **more: Any) -> Iterator[tuple[str, tuple[str, Recipe | None]]]:
+    """`variants`; a training that is stopped ends the command."""
+    from emoverse.evaluation.ablations import variants
+    from emoverse.training.stopping import Stopped
+
+    try:
+        yield from variants(*told, **more)
+    except Stopped as stopped:
+        complain(str(stopped))
+        raise typer.Exit(stopped.code) from None
 
 
 def _figure4(clip: Path, models: Sequence[str], out: Path, text: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -37,9 +37,10 @@ def variants(
     trains: bool = True,
     train: Train | None = None,
     log: Log = lambda line: None,
-) -> dict[str, tuple[str, Recipe | None]]:
+) -> Iterator[tuple[str, tuple[str, Recipe | None]]]:
     """Every variant's model, in the order of the table; what is missing is trained.
 
+    It is trained when its turn comes, so that the ones before it can be evaluated first.
     A training that was stopped goes on from its last checkpoint. Two variants whose recipes and
     data are the same (the full recipe stands in several tables) share one model.
 
@@ -55,8 +56,8 @@ def variants(
         train: does the training; None is `emoverse.training.train`.
         log: told what happens.
 
-    Returns:
-        Variant name to (model, recipe; None for a given model).
+    Yields:
+        Variant name, (model, recipe; None for a given model).
 
     Raises:
         EmoVerseError: a variant has an unknown name, a recipe is missing or malformed, or a model
@@ -73,10 +74,9 @@ def variants(
         for row in table.rows
         if row.name not in given
     }  # all are read before the first is trained
-    found: dict[str, tuple[str, Recipe | None]] = {}
     for row in table.rows:
         if row.name in given:
-            found[row.name] = (given[row.name], None)
+            yield row.name, (given[row.name], None)
             continue
         recipe, path, settings = recipe_of[row.name]
         model = _trained(folder, row, recipe)
@@ -91,8 +91,7 @@ def variants(
             _make(model, row, recipe, path, settings, train)
         else:
             log(f"{row.name}: {model} is there")
-        found[row.name] = (str(model), recipe)
-    return found
+        yield row.name, (str(model), recipe)
 
 
 def derived(base: Recipe, ablation: Recipe) -> list[str]:
@@ -116,12 +115,14 @@ def derived(base: Recipe, ablation: Recipe) -> list[str]:
 def untrained(recipe: Recipe, folder: Path) -> None:
     """Write the recipe's model as it is before the first step: its LoRA changes nothing.
 
+    Its recipe is kept without stages: it was trained on nothing.
+
     A projector that is new (the compact model's) is then random, so only answers from text alone
     say something about the language model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    save_model(open_model(recipe, folder, join()), recipe, folder)
+    save_model(open_model(recipe, folder, join()), replace(recipe, stages=()), folder)
 
 
 def _recipe(

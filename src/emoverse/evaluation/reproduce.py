@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,14 @@ def reproduce(
         (*papers, *ours, *under.values()),
         tuple(_differences(table, folders, protocol, recipes or {})),
         tuple(origins),
-        (*_notes(table, protocol), *_other_data(table, origins), *_unfinished(origins), *notes),
+        (
+            *_notes(table, protocol),
+            *_other_data(table, origins),
+            *_missing(table, runs),
+            *_unfinished(origins),
+            *_shares(origins),
+            *notes,
+        ),
     )
 
 
@@ -221,13 +228,14 @@ def _blocks(folder: Path, protocol: str) -> list[tuple[dict[str, Any], set[str]]
         "model": run.settings["model_name"],
         "model_sha256": run.settings.get("model_sha256"),
     }
+    training = run.settings.get("training")
     train = run.settings.get("floors_train")
     asked = Counter(record.task for record in run.records)
     told = Counter(record.task for record in run.records if record.id in run.answers)
     return [
         (
             block(scored, floors(scored, train if scored.task == "ecpe" else None), origin)
-            | {"asked": asked[scored.task], "answered": told[scored.task]},
+            | {"asked": asked[scored.task], "answered": told[scored.task], "training": training},
             {record.split or "unknown split" for record in scored.records},
         )
         for scored in scored_run(run, protocol)
@@ -265,7 +273,7 @@ def _floor_lines(
 def _origin(row: str, scores: Mapping[str, Any], splits: set[str]) -> dict[str, Any]:
     names = (
         *("task", "n", "asked", "answered", "unparseable", "seed"),
-        *("data", "data_sha256", "model", "model_sha256"),
+        *("data", "data_sha256", "model", "model_sha256", "training"),
     )
     return {"row": row, "split": ", ".join(sorted(splits))} | {key: scores[key] for key in names}
 
@@ -322,6 +330,26 @@ def _other_data(table: PaperTable, origins: Sequence[Mapping[str, Any]]) -> list
     return [
         f"Not the same data: the paper's figures are of {table.split}, ours of split "
         f"{', '.join(splits)}. Read the rows side by side, not as a contest."
+    ]
+
+
+def _missing(table: PaperTable, ours: Collection[str]) -> list[str]:
+    """Rows of an ablation that are still to come."""
+    lacking = [row.name for row in table.rows if row.name not in ours]
+    if table.reference is None or not lacking:
+        return []
+    return [f"Not trained and asked yet: {', '.join(lacking)}."]
+
+
+def _shares(origins: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which rows were trained on a part of the samples only."""
+    rows: dict[tuple[float, int], list[str]] = {}
+    for row, training in {one["row"]: one["training"] for one in origins}.items():
+        if training and 0 < training["share"] < 1:
+            rows.setdefault((training["share"], training["seed"]), []).append(row)
+    return [
+        f"Trained on {share:.3g} of the recipe's samples, drawn by seed {seed}: {', '.join(names)}."
+        for (share, seed), names in rows.items()
     ]
 
 

@@ -28,6 +28,7 @@ from emoverse.evaluation.runs import (
     load_run,
     model_sha256,
     open_run,
+    training_of,
     writing,
 )
 from emoverse.evaluation.score import HEADLINES, Scored, block, check_protocol, prepare
@@ -117,12 +118,14 @@ class Asked:
         name: for people.
         sha256: of what decides its answers, None where unknown.
         load: gives the engine.
+        training: see `emoverse.evaluation.runs.training_of`.
     """
 
     model: str
     name: str
     sha256: str | None
     load: Callable[[], Answerer]
+    training: Mapping[str, Any] | None = None
 
 
 def asked(model: str, engine: Answerer | None = None) -> Asked:
@@ -131,7 +134,8 @@ def asked(model: str, engine: Answerer | None = None) -> Asked:
         name = str(getattr(engine, "name", None) or Path(model).name)
         return Asked(model, name, getattr(engine, "sha256", None), lambda: engine)
     name = model if model == "compact" else Path(model).name
-    return Asked(model, name, model_sha256(model), functools.cache(lambda: _loaded(model)))
+    load = functools.cache(lambda: _loaded(model))
+    return Asked(model, name, model_sha256(model), load, training_of(model))
 
 
 def ask(
@@ -168,6 +172,7 @@ def ask(
             model=who.model,
             model_name=who.name,
             model_sha256=who.sha256,
+            training=who.training,
             data=data,
             media_root=root,
             limit=limit,

@@ -66,10 +66,12 @@ def open_run(
     media_root: Path | None,
     limit: int | None,
     floors_train: Path | str | None,
+    training: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write run.json, or check that the run begun in this folder is the same one.
 
-    `limit` and `floors_train` may change between calls: they change no answer.
+    `limit` and `floors_train` may change between calls: they change no answer. `training` is what
+    `training_of` says of the model, for the reader.
 
     Returns:
         What run.json now holds.
@@ -81,6 +83,7 @@ def open_run(
         "model": model,
         "model_name": model_name,
         "model_sha256": model_sha256,
+        "training": dict(training) if training else None,
         "data": str(data.resolve()),
         "data_sha256": sha256_of(data),
         "media_root": str(media_root.resolve()) if media_root else None,
@@ -212,6 +215,26 @@ def model_sha256(model: str, *, calibrated: bool = True) -> str | None:
         own = weights.SMOLLM2_GGUF.sha256 if base == "compact" else model_sha256(base)
         digest.update((own or base).encode())
     return digest.hexdigest()
+
+
+def training_of(model: str) -> dict[str, Any] | None:
+    """How much of its training data a model has seen.
+
+    Args:
+        model: `compact` or a model folder.
+
+    Returns:
+        `share` of the samples that its recipe used, 0 for one that was never trained, and `seed`;
+        None where no recipe tells.
+    """
+    from emoverse.models import compact  # heavy
+    from emoverse.models.trained import known_recipe
+
+    recipe = known_recipe(compact.SHIPPED if model == "compact" else Path(model))
+    if not recipe:
+        return None
+    share = recipe.get("share", 1.0) if recipe.get("stages") else 0.0
+    return {"share": share, "seed": recipe.get("seed", 0)}
 
 
 def _drop_torn_line(path: Path) -> None:

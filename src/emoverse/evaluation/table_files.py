@@ -93,10 +93,14 @@ def markdown(result: Result, picture: str) -> str:
         "## Where our rows are from",
         "",
     ]
-    told = ("row", "task", "n", "unparseable", "split", "data", "data sha256", "model sha256")
+    told = (
+        *("row", "trained on", "task", "n", "unparseable", "split"),
+        *("data", "data sha256", "model sha256"),
+    )
     parts += _grid(told, [
         [
-            _pipes(one["row"]), one["task"], str(one["n"]), str(one["unparseable"]), one["split"],
+            _pipes(one["row"]), _trained_on(one["training"]), one["task"], str(one["n"]),
+            str(one["unparseable"]), one["split"],
             Path(one["data"]).name, one["data_sha256"][:12], (one["model_sha256"] or "none")[:12],
         ]
         for one in result.origins
@@ -131,7 +135,7 @@ def comma_separated(result: Result) -> str:
     table = csv.writer(sink, lineterminator="\n")
     table.writerow(
         ("row", "kind", "task", "figure", "value", "low", "high", "n", "protocol",
-         "data_sha256", "model_sha256")
+         "data_sha256", "model_sha256", "training_share")
     )  # fmt: skip
     hashes = {(one["row"], one["task"]): one for one in result.origins}
     for line in result.lines:
@@ -143,6 +147,7 @@ def comma_separated(result: Result) -> str:
                 + ((cell.value, cell.low, cell.high, cell.n) if cell else (None,) * 4)
                 + (result.protocol if line.kind != "paper" else None,)
                 + (known.get("data_sha256"), known.get("model_sha256"))
+                + ((known.get("training") or {}).get("share"),)
             )
     return sink.getvalue()
 
@@ -170,6 +175,13 @@ def plain(result: Result) -> dict[str, Any]:
         "origins": list(result.origins),
         "notes": list(result.notes),
     }
+
+
+def _trained_on(training: Mapping[str, Any] | None) -> str:
+    if training is None:
+        return "unknown"
+    share = training["share"]
+    return f"{100 * share:.3g} % of samples" if share else "nothing"
 
 
 def figure(result: Result) -> str:
