@@ -18,6 +18,7 @@ from emoverse.m2se.recipe import Recipe, to_dict
 from emoverse.models import any_mllm, compact
 from emoverse.models.any_mllm import Mllm
 from emoverse.models.emoverse import EmoVerse
+from emoverse.models.internvl2.configuration import keep_rotary_keys
 from emoverse.models.trained import (
     ADAPTER,
     MERGED_RECIPE,
@@ -114,6 +115,7 @@ def merge(folder: Path, out: Path) -> Path:
         )
     else:
         any_mllm.save_standalone(load_trained(folder), out)
+        keep_rotary_keys(out)
     write_json(out / MERGED_RECIPE, settings)
     write_card(folder, out)
     return out

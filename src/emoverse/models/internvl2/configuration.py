@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from emoverse.errors import EmoVerseError
+from emoverse.files import read_json, write_json
 from emoverse.models.internvl2.layout import Published
 from emoverse.models.internvl2.preprocess import MEAN, SEGMENTS, STD
 
@@ -107,6 +109,36 @@ def video_settings(published: Published) -> dict[str, Any]:
     }
 
 
+def rotary_keys(rope: dict[str, Any]) -> dict[str, Any]:
+    """Rotary settings under the names of transformers 5 and of 4, which vLLM may run on.
+
+    Transformers 4 does not know `rope_parameters`: without a `rope_theta` beside it, it would take
+    its default base and compute something else without a word.
+
+    Args:
+        rope: `rope_parameters` of a text configuration.
+    """
+    keys: dict[str, Any] = {"rope_parameters": rope, "rope_theta": rope["rope_theta"]}
+    if rope["rope_type"] == "longrope":  # Phi-3's class takes these three and no others
+        factors = {key: rope[key] for key in ("short_factor", "long_factor")}
+        keys["rope_scaling"] = {"type": "longrope", **factors}
+    elif rope["rope_type"] != "default":
+        keys["rope_scaling"] = {"rope_type": rope["rope_type"], "factor": rope["factor"]}
+    return keys
+
+
+def keep_rotary_keys(folder: Path) -> None:
+    """Put both names of the rotary settings into a folder that transformers 5 saved.
+
+    Folders of other models are left as they are.
+    """
+    path = folder / "config.json"
+    config = read_json(path)
+    text = config.get("text_config")
+    if config.get("model_type") == "internvl" and text and text.get("rope_parameters"):
+        write_json(path, {**config, "text_config": text | rotary_keys(text["rope_parameters"])})
+
+
 def _picture(side: int) -> dict[str, Any]:
     return {
         "do_convert_rgb": True,
@@ -130,9 +162,9 @@ def _text(published: Published, tied: bool) -> dict[str, Any]:
         "model_type": backbone.model_type,
         "architectures": [backbone.architecture],
         "num_key_value_heads": sizes.key_heads,
-        "rope_parameters": _rope(published, llm),
         "tie_word_embeddings": tied,
         "use_cache": True,
+        **rotary_keys(_rope(published, llm)),
     }
     if llm.get("bias"):
         raise EmoVerseError(

@@ -11,6 +11,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,13 +179,14 @@ def target_shapes(entry: Entry, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     return {name: tuple(part.shape) for name, part in zip(entry.targets, found, strict=True)}
 
 
-def meta_model(config: dict[str, Any]) -> InternVLForConditionalGeneration:
-    """The model of transformers with shapes but without weights."""
+def meta_model(config: dict[str, Any], device: str = "meta") -> InternVLForConditionalGeneration:
+    """The model of transformers with shapes but without weights, or with random ones elsewhere."""
     verbosity = chatter.get_verbosity()
     chatter.set_verbosity(logging.ERROR)
     try:
-        with torch.device("meta"):
-            return InternVLForConditionalGeneration(InternVLConfig(**config))
+        with torch.device(device):
+            # A copy: configurations fill in what they are given.
+            return InternVLForConditionalGeneration(InternVLConfig(**deepcopy(config)))
     finally:
         chatter.set_verbosity(verbosity)
 
