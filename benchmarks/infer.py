@@ -41,8 +41,9 @@ from emoverse.inference.engine import Engine, load_model
 from emoverse.inference.interview import CLIP_TASKS, Question, Watched, clip_interview
 from emoverse.inference.together import together
 from emoverse.models import compact, face_vit, weights
-from emoverse.models.decoder import Branch, FusedLlama, begin
+from emoverse.models.decoder import Branch, begin
 from emoverse.models.emoverse import EmoVerse
+from emoverse.models.llama import FusedLlama
 from emoverse.models.prompt import answer_tokens, prompt_tokens
 from emoverse.tasks import ecpe, er, eri, fer, msa
 

@@ -7,8 +7,9 @@ from emoverse.inference.caption_grammar import caption_grammar
 from emoverse.inference.generation import generate
 from emoverse.inference.reader import FaceReader
 from emoverse.inference.scoring import Question, read
-from emoverse.models.decoder import Branch, FusedLlama
+from emoverse.models.decoder import Branch
 from emoverse.models.emoverse import EmoVerse
+from emoverse.models.llama import FusedLlama
 from emoverse.models.prompt import prompt_tokens
 
 from ..models.tiny import alone, features, picture_ids, tiny_model

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from emoverse.inference.scoring import Question, read
-from emoverse.models.decoder import Branch, FusedLlama, begin
+from emoverse.models.decoder import Branch, begin
+from emoverse.models.llama import FusedLlama
 
 from .tiny import alone, tiny_model
 
@@ -56,5 +57,5 @@ def test_many_steps_find_room() -> None:
 
 def test_other_architectures_take_transformers_own_step() -> None:
     model = tiny_model()
-    model.network.model.language_model.config.model_type = "phi3"
+    model.network.model.language_model.config.hidden_act = "gelu"
     assert FusedLlama.of(model) is None

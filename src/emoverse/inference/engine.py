@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from emoverse.inference import calibration, scoring
 from emoverse.inference.analysis import Analysis
 from emoverse.inference.calibration import Calibration
 from emoverse.inference.caption_grammar import caption_grammar
-from emoverse.inference.frame_reader import FrameReader
 from emoverse.inference.generation import generate
 from emoverse.inference.interview import (
     CLIP_TASKS,
@@ -39,12 +38,15 @@ from emoverse.inference.questions import Posed, pose
 from emoverse.inference.reader import FaceReader, Reader, Sight
 from emoverse.inference.together import BATCH, together
 from emoverse.inference.watching import Piece, watch
-from emoverse.models import any_mllm, compact
-from emoverse.models.any_mllm import Mllm
+from emoverse.models import lean
 from emoverse.models.decoder import Branch
-from emoverse.models.emoverse import EmoVerse
+from emoverse.models.lean import Lean
 from emoverse.models.trained import known_recipe, load_trained
 from emoverse.tasks import eri, fer
+
+if TYPE_CHECKING:  # transformers' classes, which the compact model answers without
+    from emoverse.models.any_mllm import Mllm
+    from emoverse.models.emoverse import EmoVerse
 
 _Item = TypeVar("_Item")
 
@@ -57,7 +59,7 @@ class Engine:
     """A loaded model that answers; made by `load_model`."""
 
     def __init__(
-        self, model: EmoVerse | Mllm, calibration: Calibration | None = None, **shown: Any
+        self, model: Lean | EmoVerse | Mllm, calibration: Calibration | None = None, **shown: Any
     ) -> None:
         """Wrap a loaded model; use `load_model` instead.
 
@@ -69,9 +71,7 @@ class Engine:
         self.model = model
         self.name = model.name
         self.calibration = calibration or Calibration()
-        self.reader: Reader = (
-            FrameReader(model, **shown) if isinstance(model, Mllm) else FaceReader(model)
-        )
+        self.reader: Reader = _reader(model, **shown)
         self.frames = self.reader.frames
         self._captions = caption_grammar(self.reader.words, self.reader.end)
 
@@ -302,7 +302,7 @@ def load_model(model: str = "compact") -> Engine:
     Raises:
         EmoVerseError: there is no such model, or its weights cannot be fetched.
     """
-    folder = compact.SHIPPED if model == "compact" else Path(model)
+    folder = lean.SHIPPED if model == "compact" else Path(model)
     if not folder.is_dir():
         raise EmoVerseError(
             f"{model!r} is not a model; say `compact` or give a folder that `emoverse train`, "
@@ -311,7 +311,9 @@ def load_model(model: str = "compact") -> Engine:
     recipe = known_recipe(folder)
     whole = (folder / "config.json").is_file()
     if not whole and recipe.get("model", "compact") == "compact":
-        return Engine(compact.load(folder), calibration.load(folder))
+        return Engine(lean.load(folder), calibration.load(folder))
+    from emoverse.models import any_mllm
+
     mllm = any_mllm.load(str(folder)) if whole else load_trained(folder)
     mllm = replace(mllm, name=folder.resolve().name)
     if torch.cuda.is_available():
@@ -320,6 +322,15 @@ def load_model(model: str = "compact") -> Engine:
     if "frames" in recipe:
         shown["frames"] = recipe["frames"]
     return Engine(mllm, calibration.load(folder), **shown)
+
+
+def _reader(model: Lean | EmoVerse | Mllm, **shown: Any) -> Reader:
+    if isinstance(model, Lean):
+        return FaceReader(model)
+    from emoverse.inference.frame_reader import FrameReader
+    from emoverse.models.any_mllm import Mllm
+
+    return FrameReader(model, **shown) if isinstance(model, Mllm) else FaceReader(model)
 
 
 def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

@@ -15,7 +15,7 @@ from emoverse.inference.interview import Question, Watched
 from emoverse.inference.reader import Prompt, Seen, Sight
 from emoverse.models import processing
 from emoverse.models.any_mllm import Mllm
-from emoverse.models.decoder import FusedLlama
+from emoverse.models.llama import FusedLlama
 from emoverse.models.sights import FRAMES, sights
 
 _ANY = "?"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from emoverse.models.decoder import Branch, FusedLlama, Steps, begin
+from emoverse.models.decoder import Branch, Steps, begin
 from emoverse.models.language import Language
+from emoverse.models.llama import FusedLlama
 
 # The tokens that may follow what was written, one at least.
 Grammar = Callable[[Sequence[int]], Sequence[int]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,11 +21,14 @@ from emoverse.faces.crop import crop
 from emoverse.faces.pictures import face_crop
 from emoverse.inference.interview import Question, Watched
 from emoverse.models import face_vit
-from emoverse.models.decoder import FusedLlama
-from emoverse.models.emoverse import EmoVerse
 from emoverse.models.language import Language
-from emoverse.models.processing import Shown
+from emoverse.models.lean import Lean
+from emoverse.models.llama import FusedLlama
 from emoverse.models.prompt import answer_tokens, prompt_tokens
+
+if TYPE_CHECKING:  # transformers' classes, which the compact model answers without
+    from emoverse.models.emoverse import EmoVerse
+    from emoverse.models.processing import Shown
 
 _FEW = 6  # texts side by side up to which 8-bit weights are the faster ones
 
@@ -115,12 +118,12 @@ class FaceReader:
     together = 64
     abreast = 16
 
-    def __init__(self, model: EmoVerse) -> None:
+    def __init__(self, model: Lean | EmoVerse) -> None:
         """Wrap a loaded model."""
         self.model = model
         self.end = answer_tokens(model.tokenizer, "")[0]
-        self._laid_out: FusedLlama | None = None
-        self._is_laid_out = False
+        self._rounded: FusedLlama | None = None
+        self._is_rounded = False
 
     def of_records(self, records: Sequence[Record], root: Path | None) -> list[Sight]:
         """The face crops of each record; a picture that several show is the same array to all."""
@@ -167,10 +170,16 @@ class FaceReader:
         return answer_tokens(self.model.tokenizer, text)
 
     def fused(self, rows: int) -> FusedLlama | None:
-        """Laid out when the first text is written: labels alone need none of it."""
-        if not self._is_laid_out:
-            self._laid_out, self._is_laid_out = FusedLlama.of(self.model), True
-        return self._laid_out if rows <= _FEW else None
+        """In 8 bits for few; rounded when the first text is written: labels need none of it."""
+        model = self.model
+        if rows > _FEW:
+            return model.llama if isinstance(model, Lean) else None
+        if not self._is_rounded:
+            self._rounded = (
+                model.llama.rounded() if isinstance(model, Lean) else FusedLlama.of(model)
+            )
+            self._is_rounded = True
+        return self._rounded
 
 
 def _picture(record: Record, path: str, root: Path | None) -> list[np.ndarray]:

@@ -21,6 +21,7 @@ from torch import nn
 from transformers import (
     AutoModelForImageTextToText,
     Cache,
+    DynamicCache,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -100,6 +101,10 @@ class Mllm:
         weight = next(projector.parameters())
         rows: torch.Tensor = projector(tokens.to(weight.dtype)).flatten(0, 1)
         return rows
+
+    def new_cache(self) -> DynamicCache:
+        """An empty one for `hidden_states`."""
+        return DynamicCache()
 
     def hidden_states(
         self,

@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask, flex_attention_mask
 
 from emoverse.errors import EmoVerseError
+from emoverse.models.key_runs import Runs, picked, runs_of
 from emoverse.models.prefix_tree import PrefixTree
 
 NAME = "grouped_bmm"
@@ -28,7 +29,6 @@ IMPLEMENTATIONS = {"sdpa": "sdpa", "grouped": NAME, "flex": FLEX}
 
 _GROUPED_UP_TO = 2048  # tokens of a row; beyond, the weights that it keeps fill the memory
 _FLEX_FROM = 1024  # tokens of a row; below, there is too little to leave out
-_QUERIES, _KEYS = 128, 64  # of a block whose unseen keys `grouped` leaves out
 _MORE_THAN_SCORES = ("softcap", "s_aux", "position_bias")  # arguments of families that bend them
 
 
@@ -84,10 +84,6 @@ def tree_mask(
     return hidden[:, None].to(device)
 
 
-Runs = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
-"""For each block of queries where it ends, and the runs of keys (from, to) that it sees."""
-
-
 def seen_keys(visible: np.ndarray, implementation: str) -> dict[str, Runs]:
     """What `grouped` is told beside the mask, as an argument of the language model.
 
@@ -95,18 +91,8 @@ def seen_keys(visible: np.ndarray, implementation: str) -> dict[str, Runs]:
         visible: (rows, longest, longest) bool, of `side_by_side`.
         implementation: a value of `IMPLEMENTATIONS`; the others are told nothing.
     """
-    size = visible.shape[-1]
-    if implementation != NAME or size <= _QUERIES:
-        return {}
-    starts = np.arange(0, size, _KEYS)
-    found = []
-    for begin in range(0, size, _QUERIES):
-        keys = visible[:, begin : begin + _QUERIES].any(axis=(0, 1))
-        blocks = np.logical_or.reduceat(keys, starts)
-        edges = np.flatnonzero(np.diff(blocks, prepend=False, append=False)) * _KEYS
-        runs = tuple((int(a), min(int(b), size)) for a, b in edges.reshape(-1, 2))
-        found.append((min(begin + _QUERIES, size), runs))
-    return {"key_runs": tuple(found)}
+    runs = runs_of(visible) if implementation == NAME else None
+    return {} if runs is None else {"key_runs": runs}
 
 
 def block_mask(trees: Sequence[PrefixTree], longest: int, device: torch.device) -> BlockMask:
@@ -193,8 +179,8 @@ def grouped_bmm(
     parts, begin = [], 0
     for end, runs in key_runs:
         mine = attention_mask[:, :, begin:end]
-        keys, values = (_picked(whole, runs, -2) for whole in (key, value))
-        parts.append(_two_products(query[:, :, begin:end], keys, values, _picked(mine, runs, -1)))
+        keys, values = (picked(whole, runs, -2) for whole in (key, value))
+        parts.append(_two_products(query[:, :, begin:end], keys, values, picked(mine, runs, -1)))
         begin = end
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
@@ -210,11 +196,6 @@ def _two_products(
         scores = scores + mask[:, :, None]
     weights = scores.softmax(dim=-1).view(batch, groups, heads // groups * steps, -1)
     return (weights @ value).view(batch, heads, steps, width)
-
-
-def _picked(whole: torch.Tensor, runs: Sequence[tuple[int, int]], dim: int) -> torch.Tensor:
-    parts = [whole.narrow(dim, begin, end - begin) for begin, end in runs]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
 def tree_flex(

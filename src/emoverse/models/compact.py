@@ -1,7 +1,8 @@
 """EmoVerse-compact: our face ViT, a linear projector and SmolLM2-135M-Instruct with LoRA.
 
 The LoRA, the projector and the ViT ship with the package; the language model's own weights are
-fetched once by `emoverse pull compact`.
+fetched once by `emoverse pull compact`. Here it is made of transformers' and peft's classes, to be
+trained; `emoverse.models.lean` is the same for answering.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from transformers import (
@@ -23,12 +23,13 @@ from transformers import (
 )
 from transformers.utils import logging as chatter
 
-from emoverse.errors import EmoVerseError
 from emoverse.files import write_bytes
 from emoverse.models import attention, face_vit, precision, weights
-from emoverse.models.emoverse import IMAGE_TOKENS, EmoVerse, LinearProjector
+from emoverse.models.emoverse import EmoVerse, LinearProjector
+from emoverse.models.lean import SHIPPED as SHIPPED
+from emoverse.models.lean import existing, vit_tensors
+from emoverse.models.prompt import IMAGE_TOKENS
 
-SHIPPED = Path(__file__).parent / "compact_weights"
 IMAGE_SEQUENCE = 9
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -90,7 +91,7 @@ def load(folder: Path = SHIPPED, dtype: torch.dtype | None = None) -> EmoVerse:
     model = assemble(torch.float32)
     load_vit(model, folder / "face_vit.safetensors")
     load_projector(model, folder)
-    _existing(folder / "adapter_model.safetensors")
+    existing(folder / "adapter_model.safetensors")
     language = model.network.model.language_model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft and transformers talk to each other
@@ -111,7 +112,7 @@ def load_projector(model: EmoVerse, folder: Path) -> None:
         EmoVerseError: the folder has none.
     """
     projector = model.network.model.multi_modal_projector
-    projector.load_state_dict(load_file(_existing(folder / "projector.safetensors")))
+    projector.load_state_dict(load_file(existing(folder / "projector.safetensors")))
 
 
 def load_vit(model: EmoVerse, path: Path) -> None:
@@ -120,29 +121,8 @@ def load_vit(model: EmoVerse, path: Path) -> None:
     Raises:
         EmoVerseError: the file is missing, unreadable, or of a ViT of another shape.
     """
-    prefix = "vit."
-    try:
-        tensors = load_file(_existing(path))
-    except SafetensorError as error:
-        raise EmoVerseError(
-            f"{path}: not a readable safetensors file ({error}); train or fetch it again."
-        ) from None
-    vit = {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
     tower = model.network.model.vision_tower
-    wanted = {name: tuple(tensor.shape) for name, tensor in tower.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in vit.items()}
-    if wanted != given:
-        name = min(n for n in wanted | given if wanted.get(n) != given.get(n))
-        raise EmoVerseError(
-            f"{path}: holds a face ViT of another shape ({name} is {_shape(given.get(name))}, this "
-            f"version of EmoVerse needs {_shape(wanted.get(name))}); train the ViT again with this "
-            "version, or use the version that wrote the folder."
-        )
-    tower.load_state_dict(vit)
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
+    tower.load_state_dict(vit_tensors(path, tower))
 
 
 def save(model: EmoVerse, folder: Path) -> None:
@@ -162,14 +142,6 @@ def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
         name: value.detach().to(torch.bfloat16).contiguous() for name, value in tensors.items()
     }
     write_bytes(path, serialize(ready))
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise EmoVerseError(
-            f"{path}: the model folder lacks this file; give a folder `emoverse train` wrote."
-        )
-    return path
 
 
 def _add_rows(language: PreTrainedModel, count: int) -> None:

@@ -8,12 +8,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Cache, InternVLForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import (
+    Cache,
+    DynamicCache,
+    InternVLForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
 
 from emoverse.models import attention
 from emoverse.models.prefix_tree import PrefixTree, side_by_side
-
-IMAGE_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>")
+from emoverse.models.prompt import IMAGE_TOKENS as IMAGE_TOKENS
 
 
 class LinearProjector(nn.Module):
@@ -99,6 +103,10 @@ class EmoVerse:
             visual = features[-1 - ids[seen]].to(embeddings.dtype)
             embeddings = embeddings.index_put((seen,), visual)
         return embeddings
+
+    def new_cache(self) -> DynamicCache:
+        """An empty one for `hidden_states`."""
+        return DynamicCache()
 
     def hidden_states(
         self,

@@ -10,14 +10,17 @@ in 16-pixel patches give a 6 x 6 grid, which InternVL's pixel shuffle folds into
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import InternVLVisionConfig, InternVLVisionModel
 
 from emoverse.faces.blendshapes import BLENDSHAPES
 from emoverse.faces.crop import SIZE
+
+if TYPE_CHECKING:
+    from transformers import InternVLVisionConfig, InternVLVisionModel
 
 EMOTION_CLASSES = (
     "anger",
@@ -33,6 +36,7 @@ _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
 
+LAYERS, HIDDEN, HEADS, MLP = 3, 192, 3, 768
 PATCH = 16
 _STEM_WIDTHS = (3, 32, 64, 128, 256)
 
@@ -43,11 +47,13 @@ def config() -> InternVLVisionConfig:
     Layer scale starts at 1: this ViT is trained from scratch, and InternVL's 0.1 for fine-tuning
     a large one stalls it.
     """
+    from transformers import InternVLVisionConfig  # heavy; answering does without it
+
     return InternVLVisionConfig(
-        hidden_size=192,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        intermediate_size=768,
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=MLP,
         attention_bias=True,
         image_size=(SIZE, SIZE),
         patch_size=(PATCH, PATCH),
@@ -79,6 +85,8 @@ class Stem(nn.Sequential):
 
 def vision_tower(attention: str = "sdpa") -> InternVLVisionModel:
     """An untrained face ViT; eager attention trains twice as fast on a CPU in bfloat16."""
+    from transformers import InternVLVisionModel
+
     sizes = config()
     sizes._attn_implementation = attention
     tower = InternVLVisionModel(sizes)

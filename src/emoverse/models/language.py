@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from transformers import Cache, PreTrainedTokenizerBase
 
 from emoverse.models.prefix_tree import PrefixTree
 
 
+class Tokenizer(Protocol):
+    """What prompts and answers ask of a tokenizer; those of transformers have it."""
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> Any:
+        """A mapping whose `input_ids` are the text's."""
+
+    def decode(self, ids: Any, /, *, skip_special_tokens: bool = False) -> Any:
+        """The text of ids."""
+
+
 class Language(Protocol):
-    """`EmoVerse` and `Mllm`, as far as words go."""
+    """`Lean`, `EmoVerse` and `Mllm`, as far as words go."""
 
     @property
     def name(self) -> str:
         """How reports call it."""
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> Tokenizer:
         """Its tokenizer."""
 
     @property
-    def language(self) -> torch.nn.Module:
-        """The language model without its output layer."""
+    def head(self) -> Any:
+        """The output layer: hidden states (…, width) to (…, vocabulary)."""
 
-    @property
-    def head(self) -> torch.nn.Module:
-        """The output layer."""
+    def new_cache(self) -> Any:
+        """An empty cache for `hidden_states`, whose `layers` have `keys` and `values`."""
 
     def hidden_states(
         self,
         trees: Sequence[PrefixTree],
         features: torch.Tensor | None = None,
-        cache: Cache | None = None,
+        cache: Any = None,
     ) -> torch.Tensor:
         """Run prefix trees side by side, see `EmoVerse.hidden_states`."""
         ...

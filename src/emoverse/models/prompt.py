@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase
-
+from emoverse.models.language import Tokenizer
 from emoverse.tasks import SYSTEM_PROMPT
+
+IMAGE_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>")
 
 _ECHO = re.compile(r"\d+_[a-z]+,")
 
@@ -29,7 +30,7 @@ class ChatFormat:
 
 
 def prompt_tokens(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     query: str,
     images: Sequence[Sequence[int]] = (),
     *,
@@ -54,14 +55,12 @@ def prompt_tokens(
     return ids + _text(tokenizer, query + chat.before_answer)
 
 
-def answer_tokens(
-    tokenizer: PreTrainedTokenizerBase, answer: str, chat: ChatFormat | None = None
-) -> list[int]:
+def answer_tokens(tokenizer: Tokenizer, answer: str, chat: ChatFormat | None = None) -> list[int]:
     """Token ids of an answer, the end mark included."""
     return _text(tokenizer, answer + (chat or ChatFormat()).end)
 
 
-def dictated(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[bool]:
+def dictated(tokenizer: Tokenizer, answer: Sequence[int]) -> list[bool]:
     """For each token of an answer, whether the ECPE grammar leaves it no choice.
 
     `5_surprise,` only repeats the question; the causes are the answer. Leaving it out of the loss
@@ -77,6 +76,6 @@ def dictated(tokenizer: PreTrainedTokenizerBase, answer: Sequence[int]) -> list[
     return [False, *result[1:]]
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def _text(tokenizer: Tokenizer, text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from peft import PeftModel
-from safetensors.torch import load_file
+from typing import TYPE_CHECKING, Any
 
 from emoverse.errors import EmoVerseError
 from emoverse.files import read_json
-from emoverse.models import any_mllm
-from emoverse.models.any_mllm import Mllm
+
+if TYPE_CHECKING:
+    from emoverse.models.any_mllm import Mllm
 
 RECIPE = "recipe.json"
 MERGED_RECIPE = "training_recipe.json"
@@ -26,6 +24,11 @@ def load_trained(folder: Path) -> Mllm:
     Raises:
         EmoVerseError: the folder is not of such a run.
     """
+    from peft import PeftModel  # heavy, and recipes are read without
+    from safetensors.torch import load_file
+
+    from emoverse.models import any_mllm
+
     recipe = run_recipe(folder)
     model = any_mllm.load(recipe["model"], projector=recipe["projector"])
     place = model.language_name
