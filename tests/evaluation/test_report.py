@@ -260,5 +260,6 @@ def test_captions_and_targets_without_a_cause_make_a_page_too(tmp_path: Path):
     ]
     page = _page(tmp_path, [*records, *causeless], {"f1": "Nothing to see."})
     assert "no action unit" in page and "AU12, AU04" in page
+    assert "Detail the facial expressions" not in page
     assert page.index(">f1<") < page.index(">f0<")  # least overlap first
     assert "0 scored of 2 answered" in page

@@ -176,7 +176,7 @@ def _shown(task: str, label: Any) -> str:
 
 
 def _said(task: str, record: Record) -> str:
-    if record.text:
+    if record.text or task == "fer":  # a caption is of a picture, and its query is always the same
         return record.text
     if task != "ecpe":
         return record.query
