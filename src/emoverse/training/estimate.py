@@ -118,20 +118,14 @@ def estimate(recipe: Recipe) -> Estimate:
     Raises:
         EmoVerseError: the model is `compact`, or its sizes are unknown.
     """
-    config = _config(recipe.model)
-    network: Any = meta_model({**config, "dtype": "bfloat16"}).bfloat16()
+    model = built(recipe)
+    network = model.network
     text, vision = network.config.text_config, network.config.vision_config
-    model = prepare(recipe.model, network, _NoProcessor(), recipe.projector)
-    parameters = sum(p.numel() for p in network.parameters())
     smaller = _quantized(model, recipe.quantize)
-    frozen = {id(p): p for p in network.parameters()}
+    frozen = [p for name, p in network.named_parameters() if "lora_" not in name]
     projector = any(stage.projector_lr > 0 for stage in recipe.stages)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft and transformers talk to each other
-        add_lora(model, recipe.lora)
-    unfreeze_parts(model, projector=projector, vit=any(stage.vit_lr > 0 for stage in recipe.stages))
     live = [p for p in network.parameters() if p.requires_grad]
-    kept = [p for p in frozen.values() if not p.requires_grad]
+    kept = [p for p in frozen if not p.requires_grad]
     weights = math.ceil(sum(_size(p) * smaller.get(id(p), 1.0) for p in kept))
     # Live weights and gradients in their own precision, then copy, gradient and two moments.
     optimiser = sum(2 * _size(p) + 16 * p.numel() for p in live)
@@ -141,7 +135,7 @@ def estimate(recipe: Recipe) -> Estimate:
     head = text.hidden_size // text.num_attention_heads
     return Estimate(
         model=recipe.model,
-        parameters=parameters,
+        parameters=sum(p.numel() for p in frozen),
         trained=sum(p.numel() for p in live),
         weights=weights,
         optimiser=optimiser,
@@ -165,6 +159,35 @@ def estimate(recipe: Recipe) -> Estimate:
         + int(_ANSWER_SHARE * 4 * text.hidden_size * text.vocab_size),
         clip_operations=clip_operations(network, recipe.frames),
     )
+
+
+def built(recipe: Recipe, device: str = "meta") -> Mllm:
+    """A recipe's model in bfloat16 with a new LoRA, what it trains marked so.
+
+    Args:
+        recipe: see `estimate`.
+        device: `meta` for shapes alone; elsewhere the weights are random.
+
+    Raises:
+        EmoVerseError: see `estimate`.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        network = meta_model(_config(recipe.model), device)
+        model = prepare(recipe.model, network, _NoProcessor(), recipe.projector)
+        with warnings.catch_warnings(), torch.device(device):
+            # peft and transformers talk to each other
+            warnings.simplefilter("ignore", FutureWarning)
+            add_lora(model, recipe.lora)
+    finally:
+        torch.set_default_dtype(before)
+    unfreeze_parts(
+        model,
+        projector=any(stage.projector_lr > 0 for stage in recipe.stages),
+        vit=any(stage.vit_lr > 0 for stage in recipe.stages),
+    )
+    return model
 
 
 def _quantized(model: Mllm, kind: str | None) -> dict[int, float]:
