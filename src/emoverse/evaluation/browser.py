@@ -177,7 +177,7 @@ def _shown(task: str, label: Any) -> str:
 
 def _said(task: str, record: Record) -> str:
     if record.text or task == "fer":  # a caption is of a picture, and its query is always the same
-        return record.text
+        return record.text or ""
     if task != "ecpe":
         return record.query
     turn = _target(record)
