@@ -114,3 +114,15 @@ def test_a_listener_hears_every_answer_grow_and_may_end_it(model: EmoVerse) -> N
     assert [len(tokens) for tokens in found] == [6, 2, 6, 6]
     for row, tokens in enumerate(found):
         assert heard[row] == [tokens[: n + 1] for n in range(len(tokens))]
+
+
+def test_unwanted_runs_are_not_written_and_only_where_they_are_unwanted(model: EmoVerse) -> None:
+    prompts, seen = _prompts(model), features(model, 2)
+    branches = _read(model, prompts, seen)
+    free = generate(model, branches, end=-1, most=12)
+    unwanted = [[[free[0][3]]], [], [free[2][4:6]], []]
+    told = generate(model, branches, end=-1, most=12, unwanted=unwanted)
+    assert free[0][3] not in told[0] and told[0][:3] == free[0][:3]
+    assert told[1] == free[1] and told[3] == free[3]
+    pair = free[2][4:6]
+    assert all(told[2][n : n + 2] != pair for n in range(11)) and told[2] != free[2]

@@ -215,7 +215,8 @@ class Engine:
         for batch in _batched(questions, self.reader.together):
             records = [question.record for question in batch]
             heard = partial(_heard, told, len(found)) if told else None
-            found += self._ask(records, self.reader.of_questions(batch), heard)
+            unwanted = [question.unwanted for question in batch]
+            found += self._ask(records, self.reader.of_questions(batch), heard, unwanted)
         return found
 
     def _ask(
@@ -223,6 +224,7 @@ class Engine:
         records: Sequence[Record],
         sights: Sequence[Sight],
         told: Told | None = None,
+        unwanted: Sequence[Sequence[str]] = (),
     ) -> list[Prediction]:
         """One pass over all prompts and allowed answers; then the free texts go on from there."""
         start = time.perf_counter()
@@ -237,7 +239,8 @@ class Engine:
         share = (time.perf_counter() - start) / len(records)
         for task in dict.fromkeys(records[place].task for place in sorted(branches)):
             places = [place for place in sorted(branches) if records[place].task == task]
-            found |= self._written(task, {n: branches[n] for n in places}, records, told)
+            mine = {n: branches[n] for n in places}
+            found |= self._written(task, mine, records, told, unwanted)
         return [replace(found[n], seconds=found[n].seconds + share) for n in range(len(records))]
 
     def _read(
@@ -258,6 +261,7 @@ class Engine:
         branches: Mapping[int, Branch],
         records: Sequence[Record],
         told: Told | None,
+        unwanted: Sequence[Sequence[str]] = (),
     ) -> dict[int, Prediction]:
         """FER and ERI: greedy text, FER within its grammar."""
         found: dict[int, Prediction] = {}
@@ -277,6 +281,7 @@ class Engine:
                 most=_MOST_TOKENS[task],
                 grammar=self._captions if task == "fer" else None,
                 ban_repeats=8 if task == "eri" else 0,
+                unwanted=[self._spelt(unwanted[n]) for n in places] if unwanted else (),
                 told=heard if told else None,
                 fused=self.reader.fused(len(places)),
             )
@@ -289,6 +294,10 @@ class Engine:
                     label = eri.parse(text)
                 found[place] = Prediction(records[place].id, text, label, seconds=seconds)
         return found
+
+    def _spelt(self, words: Sequence[str]) -> list[list[int]]:
+        """Tokens of words as they stand inside a sentence."""
+        return [self.reader.words(f" {word}") for word in words]
 
 
 def load_model(model: str = "compact") -> Engine:

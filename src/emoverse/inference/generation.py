@@ -23,6 +23,7 @@ def generate(
     most: int,
     grammar: Grammar | None = None,
     ban_repeats: int = 0,
+    unwanted: Sequence[Sequence[Sequence[int]]] = (),
     told: Callable[[int, Sequence[int]], bool] | None = None,
     fused: FusedLlama | None = None,
 ) -> list[list[int]]:
@@ -37,6 +38,7 @@ def generate(
         most: most new tokens.
         grammar: what may follow.
         ban_repeats: when positive, no run of this many new tokens is written twice.
+        unwanted: runs of tokens that are not written, for each prompt; none by default.
         told: is called after new tokens with the prompt's place and its new tokens so far; when it
             returns False, that answer ends there.
         fused: the model's fused weights, when there are any.
@@ -50,7 +52,11 @@ def generate(
     written: list[list[int]] = [[] for _ in branches]
     going = set(range(len(branches)))
     while True:
-        chosen = _chosen(steps, hidden, written, sorted(going), grammar, ban_repeats)
+        banned = [
+            _repeats(tokens, ban_repeats) + _completing(tokens, unwanted[row] if unwanted else ())
+            for row, tokens in enumerate(written)
+        ]
+        chosen = _chosen(steps, hidden, written, sorted(going), grammar, banned)
         fresh: list[list[int]] = [[] for _ in branches]
         for row, token in chosen.items():
             fresh[row] = _forced(written[row], token, grammar, end, most)
@@ -75,14 +81,13 @@ def _chosen(
     written: Sequence[Sequence[int]],
     rows: Sequence[int],
     grammar: Grammar | None,
-    ban_repeats: int,
+    banned: Sequence[Sequence[int]],
 ) -> dict[int, int]:
     """The likeliest next token of each row."""
     if grammar is None:
         logits = steps.logits(hidden)
-        if ban_repeats:
-            for row in rows:
-                logits[row, _repeats(written[row], ban_repeats)] = -torch.inf
+        for row in rows:
+            logits[row, banned[row]] = -torch.inf
         best = logits.argmax(dim=-1).tolist()
         return {row: best[row] for row in rows}
     found = {}
@@ -132,11 +137,18 @@ def _side_by_side(
 
 def _repeats(past: Sequence[int], size: int) -> list[int]:
     """Tokens that would complete a run of `size` tokens that is in `past` already."""
-    last = list(past[-(size - 1) :]) if size > 1 else []
-    if len(past) < size:
+    if not size or len(past) < size:
         return []
+    last = list(past[-(size - 1) :]) if size > 1 else []
     return [
         past[start + size - 1]
         for start in range(len(past) - size + 1)
         if list(past[start : start + size - 1]) == last
+    ]
+
+
+def _completing(past: Sequence[int], runs: Sequence[Sequence[int]]) -> list[int]:
+    """Tokens that would complete one of the runs."""
+    return [
+        run[-1] for run in runs if len(run) == 1 or list(past[-(len(run) - 1) :]) == list(run[:-1])
     ]

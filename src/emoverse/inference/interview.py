@@ -23,6 +23,7 @@ from emoverse.faces import FaceTrack
 from emoverse.faces.peak import score
 from emoverse.files import read_json
 from emoverse.inference.analysis import Analysis, Answer, AUCurve, Peak
+from emoverse.inference.consistency import unlikely_words
 from emoverse.tasks import ecpe, er, eri, fer, labels, msa
 
 CLIP_TASKS = ("msa", "er", "fer", "eri")
@@ -78,10 +79,12 @@ class Question:
     Attributes:
         record: its `task` and `query` count; its media are not looked at.
         shown: None when the question rests on words alone.
+        unwanted: lower-case words that a free text is not to use.
     """
 
     record: Record
     shown: Watched | None = None
+    unwanted: tuple[str, ...] = ()
 
 
 Interview = Generator[list[Question], list[Prediction], Analysis]
@@ -142,8 +145,13 @@ def clip_interview(
             continue
         caption = answers["fer"].text if "fer" in answers else None
         queries = [_clip_query(task, text, caption, speaker, context) for task in batch]
+        emotions = answers["er"].probabilities if "er" in answers else {}
         found = yield [
-            Question(Record(query, "", task, id=task), watched)
+            Question(
+                Record(query, "", task, id=task),
+                watched,
+                unlikely_words(emotions, text) if task == "eri" else (),
+            )
             for task, query in zip(batch, queries, strict=True)
         ]
         for task, query, answer in zip(batch, queries, found, strict=True):
