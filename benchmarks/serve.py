@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import statistics
@@ -186,7 +187,7 @@ def _print(options: argparse.Namespace, tally: Tally, memory: list[float]) -> No
     for kind in ("analyze", "dialogue", "chat"):
         times = sorted(tally.seconds[kind])
         p50 = statistics.median(times) if times else float("nan")
-        p95 = times[int(0.95 * (len(times) - 1))] if times else float("nan")
+        p95 = times[math.ceil(0.95 * len(times)) - 1] if times else float("nan")
         lost = tally.lost[kind]
         told = f" ({', '.join(sorted(set(lost)))})" if lost else ""
         print(
