@@ -82,13 +82,13 @@ def test_pictures_and_trees_give_the_numbers_of_transformers_classes(folder: Pat
     mine = answering.hidden_states(TREES, features, after)
     for row, tree in enumerate(TREES):
         size = len(tree.tokens)
-        torch.testing.assert_close(mine[row, :size], states[row, :size], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mine[row, :size], states[row, :size], rtol=1e-3, atol=1e-3)
         for layer, kept in zip(after.layers, before.layers, strict=True):
             torch.testing.assert_close(
-                layer.keys[row, :, :size], kept.keys[row, :, :size], rtol=1e-4, atol=1e-4
+                layer.keys[row, :, :size], kept.keys[row, :, :size], rtol=1e-3, atol=1e-3
             )
             torch.testing.assert_close(
-                layer.values[row, :, :size], kept.values[row, :, :size], rtol=1e-4, atol=1e-4
+                layer.values[row, :, :size], kept.values[row, :, :size], rtol=1e-3, atol=1e-3
             )
     torch.testing.assert_close(answering.head(mine), trained.head(mine))
     merged = answering.llama.layers
