@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoverse.inference.cause_form import CauseForm, features, logit
+from emoverse.inference.cause_form import CauseForm, features, log_odds, logit
 from emoverse.tasks import labels
 from emoverse.tasks.ecpe import Turn
 
@@ -46,7 +46,7 @@ def test_words_and_form_are_joined_in_log_odds() -> None:
     joined = form.joined({1: 0.2, 2: 0.9}, turns, 2)
     assert logit(joined[1]) == pytest.approx(0.5 * logit(0.2) + 0.25 * 2 - 0.3)
     assert logit(joined[2]) == pytest.approx(
-        0.5 * logit(0.9) + 0.25 * form.log_odds(features(turns, 2)[2]) - 0.3
+        0.5 * logit(0.9) + 0.25 * log_odds(weights, turns, 2)[2] - 0.3
     )
     sure = form.joined({1: 0.0, 2: 1.0}, turns, 2)
     assert 0 < sure[1] < sure[2] < 1

@@ -22,12 +22,11 @@ from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.fit_form import Form, fit_form, join
 from emoverse.evaluation.gold import gold_label
-from emoverse.evaluation.weighing import MOST, TASKS_BY_LABEL, Weighed, lot
+from emoverse.evaluation.weighing import FOLDS, MOST, TASKS_BY_LABEL, Weighed, fold
 from emoverse.inference import causes
 from emoverse.inference.calibration import Calibration
 from emoverse.tasks import ecpe, er, msa
 
-_FOLDS = 5
 _BINS = 15
 _THRESHOLDS = np.arange(0.1, 0.71, 0.02)
 _STRENGTHS = np.arange(0, 1.01, 0.05)
@@ -75,7 +74,7 @@ def fit(
     form = fit_form(talks)
     for task in TASKS_BY_LABEL:
         mine = [one for one in weighed if one.record.task == task and _is_usable(one)]
-        if len(mine) < 10 * _FOLDS:
+        if len(mine) < 10 * FOLDS:
             continue
         fitted = _fit_task(task, mine, form)
         found = replace(
@@ -86,7 +85,7 @@ def fit(
         worth[task] = _worth(task, mine, form)
     if not worth:
         raise EmoVerseError(
-            f"There are fewer than {10 * _FOLDS} usable records of every task; give more data."
+            f"There are fewer than {10 * FOLDS} usable records of every task; give more data."
         )
     counts = {task: one.records for task, one in worth.items()}
     return replace(found, fitted_on=counts), worth
@@ -196,9 +195,8 @@ def _found(
     sets, chances = _sets(one), _chances(one, fitted)
     marginals = causes.marginals(sets, chances)
     if form and fitted.cause_form:
-        odds = form.log_odds(one.record)
-        witness = fitted.cause_form
-        marginals = {c: witness.probability(p, odds[c]) for c, p in marginals.items()}
+        witness = replace(fitted.cause_form, weights=form.unseen(one.record))
+        marginals = witness.joined(marginals, *ecpe.parse_query(one.record.query))
     return marginals, causes.without(sets, chances)
 
 
@@ -223,9 +221,9 @@ def _pair_f1(mine: Sequence[Weighed], named: Sequence[Sequence[int]]) -> float:
 def _worth(task: str, mine: Sequence[Weighed], form: Form | None) -> Worth:
     plain = [Calibration()] * len(mine)
     fitted: list[Calibration] = list(plain)
-    for fold in range(_FOLDS):
-        # A conversation's records are in one fold.
-        inside = [int(lot(one.record)[:8], 16) % _FOLDS == fold for one in mine]
+    folds = [fold(one.record) for one in mine]
+    for number in range(FOLDS):
+        inside = [own == number for own in folds]
         if any(inside) and not all(inside):
             rest = [one for one, held in zip(mine, inside, strict=True) if not held]
             own = _fit_task(task, rest, form)

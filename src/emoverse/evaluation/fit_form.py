@@ -17,15 +17,13 @@ from sklearn.linear_model import LogisticRegression
 
 from emoverse.emt.record import Record
 from emoverse.evaluation.gold import gold_label
-from emoverse.evaluation.weighing import lot
-from emoverse.inference.cause_form import CauseForm, features, logit
+from emoverse.evaluation.weighing import FOLDS, fold, lot
+from emoverse.inference.cause_form import CauseForm, features, log_odds, logit
 from emoverse.tasks import ecpe
 
-_FOLDS = 5
 _FEWEST = 50  # conversations
 _STRENGTH = 0.1  # inverse of the ridge penalty: most features are rare
 _KEPT = 0.005  # weights below say nothing
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +38,9 @@ class Form:
     weights: dict[str, float]
     folds: tuple[dict[str, float], ...]
 
-    def log_odds(self, record: Record) -> dict[int, float]:
-        """By a fit that has not seen the record's conversation: each candidate's log-odds."""
-        own = CauseForm(self.folds[_fold(record)], 0.0, 1.0, 0.0)
-        named = features(*ecpe.parse_query(record.query))
-        return {index: own.log_odds(names) for index, names in named.items()}
+    def unseen(self, record: Record) -> dict[str, float]:
+        """The weights of a fit that has not seen the record's conversation."""
+        return self.folds[fold(record)]
 
 
 def fit_form(records: Sequence[Record]) -> Form | None:
@@ -66,10 +62,10 @@ def fit_form(records: Sequence[Record]) -> Form | None:
         turns, target = ecpe.parse_query(record.query)
         right = {pair.cause_index for pair in gold_label(record)}
         talks.add(lot(record))
-        for index, names in features(turns, target).items():
-            rows.append(dict.fromkeys(names, 1.0))
-            hits.append(index in right)
-            places.append(_fold(record))
+        named = features(turns, target)
+        rows += [dict.fromkeys(names, 1.0) for names in named.values()]
+        hits += [index in right for index in named]
+        places += [fold(record)] * len(named)
     owners, truth = np.array(places), np.array(hits)
     if len(talks) < _FEWEST:
         return None
@@ -88,7 +84,7 @@ def fit_form(records: Sequence[Record]) -> Form | None:
         }
 
     whole = fitted(np.ones(len(truth), dtype=bool))
-    return Form(whole, tuple(fitted(owners != number) for number in range(_FOLDS)))
+    return Form(whole, tuple(fitted(owners != number) for number in range(FOLDS)))
 
 
 def join(
@@ -104,14 +100,9 @@ def join(
     rows, hits = [], []
     for record, own in zip(records, marginals, strict=True):
         right = {pair.cause_index for pair in gold_label(record)}
-        odds = form.log_odds(record)
+        odds = log_odds(form.unseen(record), *ecpe.parse_query(record.query))
         rows += [[logit(marginal), odds[index]] for index, marginal in own.items()]
         hits += [index in right for index in own]
     found = LogisticRegression(C=1e3).fit(np.array(rows), np.array(hits))
     words, shape = (round(float(weight), 4) for weight in found.coef_[0])
     return CauseForm(form.weights, words, shape, round(float(found.intercept_[0]), 4))
-
-
-def _fold(record: Record) -> int:
-    """The fold of a conversation, the same for all its targets."""
-    return int(lot(record)[:8], 16) % _FOLDS

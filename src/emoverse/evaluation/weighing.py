@@ -22,6 +22,7 @@ from emoverse.tasks import ecpe
 
 TASKS_BY_LABEL = ("msa", "er", "ecpe")
 MOST = 3000  # of a task; more hardly move two to eight numbers
+FOLDS = 5  # of cross-validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,11 @@ def lot(record: Record) -> str:
         turns, _ = ecpe.parse_query(name)
         name = "\n".join(turn.text for turn in turns)
     return hashlib.sha256(name.encode()).hexdigest()
+
+
+def fold(record: Record) -> int:
+    """The fold of a record in cross-validation, the same for all targets of a conversation."""
+    return int(lot(record)[:8], 16) % FOLDS
 
 
 def _rows(

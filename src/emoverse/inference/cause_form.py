@@ -69,20 +69,20 @@ class CauseForm:
             turns: the conversation.
             target: `Turn.index` of the target utterance.
         """
-        named = features(turns, target)
-        return {
-            index: self.probability(marginal, self.log_odds(named[index]))
+        said = log_odds(self.weights, turns, target)
+        odds = {
+            index: self.words * logit(marginal) + self.form * said[index] + self.bias
             for index, marginal in marginals.items()
         }
+        return {index: 1 / (1 + math.exp(-value)) for index, value in odds.items()}
 
-    def log_odds(self, names: Sequence[str]) -> float:
-        """What the form alone says."""
-        return sum(self.weights.get(name, 0.0) for name in names)
 
-    def probability(self, marginal: float, form: float) -> float:
-        """One cause's probability from the model's marginal and the form's log-odds."""
-        odds = self.words * logit(marginal) + self.form * form + self.bias
-        return 1 / (1 + math.exp(-odds))
+def log_odds(weights: Mapping[str, float], turns: Sequence[Turn], target: int) -> dict[int, float]:
+    """What the form alone says of each candidate; arguments as of `CauseForm` and `features`."""
+    return {
+        index: sum(weights.get(name, 0.0) for name in names)
+        for index, names in features(turns, target).items()
+    }
 
 
 def logit(probability: float) -> float:
