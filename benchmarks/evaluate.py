@@ -39,6 +39,7 @@ from emoverse.inference.engine import Engine, load_model
 from emoverse.models import compact
 from emoverse.models.prefix_tree import merge
 from emoverse.models.prompt import answer_tokens, prompt_tokens
+from emoverse.models.trained import folder_of
 from emoverse.tasks import er, labels
 from emoverse.tasks.ecpe import Pair
 
@@ -160,7 +161,7 @@ def constrained_with_engine(data: Path, model: str, limit: int | None) -> dict[s
         EmoVerseError: no ER record is without media, which the plain loop here would not see.
     """
     engine = Engine(load_model(model).model)
-    plain = compact.load(compact.SHIPPED if model == "compact" else Path(model))
+    plain = compact.load(folder_of(model))
     plain.language.set_attn_implementation("sdpa")  # a little quicker here than ours for trees
     records = [r for r in load_records(data) if r.task == "er" and not r.media][:limit]
     if not records:

@@ -26,6 +26,8 @@ from emoverse.evaluation.gold import unique_ids
 from emoverse.evaluation.predictions import Answer
 from emoverse.files import read_json, sha256_of, write_json
 from emoverse.inference import calibration
+from emoverse.models import weights
+from emoverse.models.trained import ADAPTER, folder_of, known_recipe
 
 PREDICTIONS = "predictions.jsonl"
 SETTINGS = "run.json"
@@ -194,10 +196,7 @@ def model_sha256(model: str, *, calibrated: bool = True) -> str | None:
         Hex digits; None when there is no such folder. An adapter without base weights beside it
         counts with those of the model it was trained on.
     """
-    from emoverse.models import compact, weights  # heavy
-    from emoverse.models.trained import ADAPTER, known_recipe
-
-    folder = compact.SHIPPED if model == "compact" else Path(model)
+    folder = folder_of(model)
     if not folder.is_dir():
         return None
     files = [
@@ -227,10 +226,7 @@ def training_of(model: str) -> dict[str, Any] | None:
         `share` of the samples that its recipe used, 0 for one that was never trained, and `seed`;
         None where no recipe tells.
     """
-    from emoverse.models import compact  # heavy
-    from emoverse.models.trained import known_recipe
-
-    recipe = known_recipe(compact.SHIPPED if model == "compact" else Path(model))
+    recipe = known_recipe(folder_of(model))
     if not recipe:
         return None
     share = recipe.get("share", 1.0) if recipe.get("stages") else 0.0

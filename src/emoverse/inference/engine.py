@@ -41,7 +41,7 @@ from emoverse.inference.watching import Piece, watch
 from emoverse.models import lean
 from emoverse.models.decoder import Branch
 from emoverse.models.lean import Lean
-from emoverse.models.trained import known_recipe, load_trained
+from emoverse.models.trained import folder_of, known_recipe, load_trained
 from emoverse.tasks import eri, fer
 
 if TYPE_CHECKING:  # transformers' classes, which the compact model answers without
@@ -311,7 +311,7 @@ def load_model(model: str = "compact") -> Engine:
     Raises:
         EmoVerseError: there is no such model, or its weights cannot be fetched.
     """
-    folder = lean.SHIPPED if model == "compact" else Path(model)
+    folder = folder_of(model)
     if not folder.is_dir():
         raise EmoVerseError(
             f"{model!r} is not a model; say `compact` or give a folder that `emoverse train`, "

@@ -26,9 +26,9 @@ from transformers.utils import logging as chatter
 from emoverse.files import write_bytes
 from emoverse.models import attention, face_vit, precision, weights
 from emoverse.models.emoverse import EmoVerse, LinearProjector
-from emoverse.models.lean import SHIPPED as SHIPPED
 from emoverse.models.lean import existing, vit_tensors
 from emoverse.models.prompt import IMAGE_TOKENS
+from emoverse.models.trained import SHIPPED as SHIPPED
 
 IMAGE_SEQUENCE = 9
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -26,8 +26,8 @@ from emoverse.models.key_runs import runs_of
 from emoverse.models.llama import FusedLlama, FusedSteps, Shape
 from emoverse.models.prefix_tree import PADDING, PrefixTree, side_by_side
 from emoverse.models.prompt import IMAGE_TOKENS
+from emoverse.models.trained import SHIPPED
 
-SHIPPED = Path(__file__).parent / "compact_weights"
 # What a LoRA may have beside two matrices a layer; none of it is added up here.
 _MORE_THAN_LORA = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern")
 

@@ -1,4 +1,4 @@
-"""A trained model with a processor, from the folder that its run or `emoverse merge` left."""
+"""Trained models by their folders: the shipped one, and what a run or `emoverse merge` left."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ RECIPE = "recipe.json"
 MERGED_RECIPE = "training_recipe.json"
 ADAPTER = "adapter_model.safetensors"
 OTHER_PARTS = "trained_parts.safetensors"
+SHIPPED = Path(__file__).parent / "compact_weights"
+
+
+def folder_of(model: str) -> Path:
+    """The folder of a model as commands name it: `compact`, or the folder itself."""
+    return SHIPPED if model == "compact" else Path(model)
 
 
 def load_trained(folder: Path) -> Mllm:
