@@ -229,7 +229,6 @@ def test_faces_told_one_sentence(run: Run, tmp_path: Path) -> None:
 def test_train_passes_everything_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     stand_in(monkeypatch, "emoverse.training", train=lambda *a, **k: calls.append((a, k)))
-    stand_in(monkeypatch, "emoverse.training.stopping", Stopped=KeyboardInterrupt)
     assert run("train", "r.yaml", "--set", "a.b=1", "--set", "c=x=y", "--resume")[0] == 0
     ((arguments, options),) = calls
     assert arguments == (Path("r.yaml"),)

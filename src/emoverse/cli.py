@@ -27,7 +27,7 @@ from emoverse.commands.reproduce import reproduce
 from emoverse.commands.serve import serve
 from emoverse.commands.stats import check, stats
 from emoverse.commands.train import train
-from emoverse.errors import EmoVerseError
+from emoverse.errors import EmoVerseError, Stopped
 from emoverse.terminal import complain
 
 # Help in plain text: the coloured boxes would double the time that `--help` takes.
@@ -82,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EmoVerseError as error:
         complain(str(error))
         sys.exit(1)
+    except Stopped as stopped:
+        complain(str(stopped))
+        sys.exit(stopped.code)
     except OSError as error:
         if error.filename is None:  # no file that the user could look at: a fault of ours
             raise

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emoverse.commands.options import Json, Protocol
-from emoverse.terminal import complain, counting, tables, write_json
+from emoverse.terminal import counting, tables, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,7 +130,9 @@ def reproduce(
     found: Iterable[tuple[str, tuple[str, Recipe | None]]]
     found = ((name, (model, None)) for name, model in asked.items())
     if trains:
-        found = _trained(
+        from emoverse.evaluation.ablations import variants
+
+        found = variants(
             table, out / "models", recipes, base=recipe, overrides=list(overrides or []),
             given=asked, trains=not no_train, log=_say,
         )  # fmt: skip
@@ -141,6 +143,7 @@ def reproduce(
         result = work.reproduce(what.value, folders, protocol.value, made, notes)
         return result, write_table(out, what.value, result)
 
+    latest = None
     for name, (model, by) in found:
         made[name] = by
         with counting(f"Answering ({name})") as progress:
@@ -149,24 +152,12 @@ def reproduce(
                 media_root=media_root, limit=limit, floors_train=floors_train,
                 progress=progress,
             )  # fmt: skip
-        written()  # a study that is stopped leaves its table so far
-    result, files = written()
+        latest = written()  # a study that is stopped leaves its table so far
+    result, files = latest or written()
     if console := tables(json_file):
         _print(console, result, files)
     if json_file:
         write_json(json_file, plain(result))
-
-
-def _trained(*told: Any, **more: Any) -> Iterator[tuple[str, tuple[str, Recipe | None]]]:
-    """`variants`; a training that is stopped ends the command."""
-    from emoverse.evaluation.ablations import variants
-    from emoverse.training.stopping import Stopped
-
-    try:
-        yield from variants(*told, **more)
-    except Stopped as stopped:
-        complain(str(stopped))
-        raise typer.Exit(stopped.code) from None
 
 
 def _figure4(clip: Path, models: Sequence[str], out: Path, text: str | None) -> None:

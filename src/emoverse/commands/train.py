@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from emoverse.terminal import complain, print_estimate, print_plan
+from emoverse.terminal import print_estimate, print_plan
 
 
 def train(
@@ -48,13 +48,8 @@ def train(
         _plan(recipe, list(overrides or []), out)
         return
     from emoverse.training import train as run
-    from emoverse.training.stopping import Stopped
 
-    try:
-        run(recipe, overrides=list(overrides or []), out=out, resume=resume)
-    except Stopped as stopped:
-        complain(str(stopped))
-        raise typer.Exit(stopped.code) from None
+    run(recipe, overrides=list(overrides or []), out=out, resume=resume)
 
 
 def _plan(path: Path, overrides: list[str], out: Path | None) -> None:

@@ -12,19 +12,6 @@ import torch
 from emoverse.errors import EmoVerseError
 
 
-class Stopped(Exception):
-    """The run was asked to stop, and has saved.
-
-    Attributes:
-        code: exit code by custom, 128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM.
-    """
-
-    def __init__(self, number: int, where: str) -> None:
-        """Tell of the signal and the step that was saved."""
-        super().__init__(f"Stopped by {signal.Signals(number).name}; saved {where}.")
-        self.code = 128 + number
-
-
 @contextmanager
 def signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in place of dying; a second one ends the process at once.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from emoverse.emt.record import Record, load_records
-from emoverse.errors import EmoVerseError
+from emoverse.errors import EmoVerseError, Stopped
 from emoverse.files import write_bytes, write_json
 from emoverse.m2se.plan import PLAN, StagePlan, planned, write_plan
 from emoverse.m2se.recipe import Recipe, load_recipe, to_dict
@@ -31,7 +31,7 @@ from emoverse.training.report import write_report
 from emoverse.training.rows import Row, Sample, stage_steps
 from emoverse.training.speed import peak_memory, tune
 from emoverse.training.step import Padded, batch_hits, batch_losses, check_rows, train_step
-from emoverse.training.stopping import Stopped, memory, signals
+from emoverse.training.stopping import memory, signals
 from emoverse.training.validation import chosen, mean_score, valid_scores
 from emoverse.training.visual import Visual, tokenised, watch
 from emoverse.training.visual_cache import open_cache
