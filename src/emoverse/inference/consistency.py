@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from emoverse.tasks import emotion_wheel, labels
 
 _UNLIKELY = 0.1
+_MEANINGS = {**{w: (label,) for w, label in labels.EMOTION_WORDS.items()}, **emotion_wheel.WORDS}
 
 
 def unlikely_words(probabilities: Mapping[str, float], text: str | None) -> tuple[str, ...]:
@@ -25,13 +26,9 @@ def unlikely_words(probabilities: Mapping[str, float], text: str | None) -> tupl
         Lower-case words whose every emotion has a probability below 0.1, in alphabetical order.
     """
     unlikely = {name for name, chance in probabilities.items() if chance < _UNLIKELY}
-    meanings: dict[str, tuple[str, ...]] = {
-        **{word: (label,) for word, label in labels.EMOTION_WORDS.items()},
-        **emotion_wheel.WORDS,
-    }
     said = set(re.findall(r"\w+", (text or "").lower()))
     return tuple(
         word
-        for word, emotions in sorted(meanings.items())
+        for word, emotions in sorted(_MEANINGS.items())
         if unlikely.issuperset(emotions) and word not in said
     )

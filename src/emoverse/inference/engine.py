@@ -261,7 +261,7 @@ class Engine:
         branches: Mapping[int, Branch],
         records: Sequence[Record],
         told: Told | None,
-        unwanted: Sequence[Sequence[str]] = (),
+        unwanted: Sequence[Sequence[str]],
     ) -> dict[int, Prediction]:
         """FER and ERI: greedy text, FER within its grammar."""
         found: dict[int, Prediction] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -52,10 +52,11 @@ def generate(
     written: list[list[int]] = [[] for _ in branches]
     going = set(range(len(branches)))
     while True:
-        banned = [
-            _repeats(tokens, ban_repeats) + _completing(tokens, unwanted[row] if unwanted else ())
-            for row, tokens in enumerate(written)
-        ]
+        banned: dict[int, list[int]] = {}
+        if grammar is None:
+            for row in going:
+                runs = unwanted[row] if unwanted else ()
+                banned[row] = _repeats(written[row], ban_repeats) + _completing(written[row], runs)
         chosen = _chosen(steps, hidden, written, sorted(going), grammar, banned)
         fresh: list[list[int]] = [[] for _ in branches]
         for row, token in chosen.items():
@@ -81,7 +82,7 @@ def _chosen(
     written: Sequence[Sequence[int]],
     rows: Sequence[int],
     grammar: Grammar | None,
-    banned: Sequence[Sequence[int]],
+    banned: Mapping[int, Sequence[int]],
 ) -> dict[int, int]:
     """The likeliest next token of each row."""
     if grammar is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -122,8 +123,6 @@ class FaceReader:
         """Wrap a loaded model."""
         self.model = model
         self.end = answer_tokens(model.tokenizer, "")[0]
-        self._rounded: FusedLlama | None = None
-        self._is_rounded = False
 
     def of_records(self, records: Sequence[Record], root: Path | None) -> list[Sight]:
         """The face crops of each record; a picture that several show is the same array to all."""
@@ -170,16 +169,16 @@ class FaceReader:
         return answer_tokens(self.model.tokenizer, text)
 
     def fused(self, rows: int) -> FusedLlama | None:
-        """In 8 bits for few; rounded when the first text is written: labels need none of it."""
+        """In 8 bits for few, as exact as the model for many."""
+        if rows <= _FEW:
+            return self._rounded
+        return self.model.llama if isinstance(self.model, Lean) else None
+
+    @cached_property
+    def _rounded(self) -> FusedLlama | None:
+        """Rounded when the first text is written: labels need none of it."""
         model = self.model
-        if rows > _FEW:
-            return model.llama if isinstance(model, Lean) else None
-        if not self._is_rounded:
-            self._rounded = (
-                model.llama.rounded() if isinstance(model, Lean) else FusedLlama.of(model)
-            )
-            self._is_rounded = True
-        return self._rounded
+        return model.llama.rounded() if isinstance(model, Lean) else FusedLlama.of(model)
 
 
 def _picture(record: Record, path: str, root: Path | None) -> list[np.ndarray]:

@@ -103,7 +103,7 @@ class Mllm:
         return rows
 
     def new_cache(self) -> DynamicCache:
-        """An empty one for `hidden_states`."""
+        """See `Language`."""
         return DynamicCache()
 
     def hidden_states(
@@ -112,16 +112,10 @@ class Mllm:
         features: torch.Tensor | None = None,
         cache: Cache | None = None,
     ) -> torch.Tensor:
-        """Run prefix trees side by side, as `EmoVerse.hidden_states` does.
+        """See `Language`.
 
-        Args:
-            trees: one row each, padded to the longest.
-            features: (m, columns) rows that negative ids point into: the features that take the
-                place of placeholders, then those that join inner layers (DeepStack).
-            cache: an empty one, which is left with the keys and values of all nodes.
-
-        Returns:
-            (rows, longest, width) hidden states after the last norm.
+        The columns of features are those that take the place of placeholders, then those that join
+        inner layers (DeepStack).
         """
         embedding = self.network.get_input_embeddings()
         device = embedding.weight.device

@@ -105,7 +105,7 @@ class EmoVerse:
         return embeddings
 
     def new_cache(self) -> DynamicCache:
-        """An empty one for `hidden_states`."""
+        """See `Language`."""
         return DynamicCache()
 
     def hidden_states(
@@ -114,16 +114,7 @@ class EmoVerse:
         features: torch.Tensor | None = None,
         cache: Cache | None = None,
     ) -> torch.Tensor:
-        """Run prefix trees side by side (Eq 5 and 6, without the output layer).
-
-        Args:
-            trees: one row each, padded to the longest.
-            features: (m, width) projected visual tokens that negative ids point into.
-            cache: an empty one, which is left with the keys and values of all nodes.
-
-        Returns:
-            (rows, longest, width) hidden states after the last norm.
-        """
+        """See `Language`; features are (m, width)."""
         tokens, positions, visible = side_by_side(trees)
         device = self.network.lm_head.weight.device
         ids = torch.from_numpy(tokens).to(device)

@@ -44,5 +44,14 @@ class Language(Protocol):
         features: torch.Tensor | None = None,
         cache: Any = None,
     ) -> torch.Tensor:
-        """Run prefix trees side by side, see `EmoVerse.hidden_states`."""
+        """Run prefix trees side by side (Eq 5 and 6, without the output layer).
+
+        Args:
+            trees: one row each, padded to the longest.
+            features: (m, columns) projected visual tokens that negative ids point into.
+            cache: an empty one, which is left with the keys and values of all nodes.
+
+        Returns:
+            (rows, longest, width) hidden states after the last norm.
+        """
         ...

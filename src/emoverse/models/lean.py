@@ -98,7 +98,7 @@ class Lean:
         return projected.flatten(0, 1)
 
     def new_cache(self) -> Past:
-        """An empty one for `hidden_states`."""
+        """See `Language`."""
         return Past()
 
     def hidden_states(
@@ -107,16 +107,7 @@ class Lean:
         features: torch.Tensor | None = None,
         cache: Past | None = None,
     ) -> torch.Tensor:
-        """Run prefix trees side by side (Eq 5 and 6, without the output layer).
-
-        Args:
-            trees: one row each, padded to the longest.
-            features: (m, width) projected visual tokens that negative ids point into.
-            cache: an empty one, which is left with the keys and values of all nodes.
-
-        Returns:
-            (rows, longest, width) hidden states after the last norm.
-        """
+        """See `Language`; features are (m, width)."""
         # bfloat16 kernels are compiled for each new shape; float32 ones are not.
         multiple = PADDING if self.llama.dtype == torch.bfloat16 else 1
         arrays = side_by_side(trees, multiple)
