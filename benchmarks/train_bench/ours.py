@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from emoverse.errors import EmoVerseError
+from emoverse.errors import EmoVerseError, Stopped
 from emoverse.models import any_mllm
 from emoverse.training import optimiser, speed, step, train, trainer
-from emoverse.training.stopping import Stopped
 
 PARTS: dict[str, tuple[str, list[str]]] = {
     "no shared prefixes": ("packed rows", ["rows=packed"]),
