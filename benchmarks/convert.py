@@ -28,7 +28,7 @@ from emoverse.files import write_json
 from emoverse.models.emoverse import IMAGE_TOKENS
 from emoverse.models.internvl2.convert import convert
 from emoverse.models.internvl2.layout import Entry, Sizes, entries
-from emoverse.models.internvl2.published import SIZES
+from emoverse.models.internvl2.published import SIZES, language_config
 from emoverse.models.internvl2.verify import verify
 
 _SHARD = 4_900_000_000  # published shards are of nearly 5 GB
@@ -99,20 +99,8 @@ def _config(architecture: str, s: Sizes) -> dict[str, object]:
         "ps_version": "v2",
         "select_layer": -1,
         "template": _TEMPLATES[architecture],
-        "llm_config": {
-            "architectures": [architecture],
-            "vocab_size": s.vocabulary,
-            "hidden_size": s.width,
-            "intermediate_size": s.mlp,
-            "num_hidden_layers": s.layers,
-            "num_attention_heads": s.heads,
-            "num_key_value_heads": s.key_heads,
-            "hidden_act": "silu",
-            "rms_norm_eps": 1e-5,
-            "max_position_embeddings": 32768,
-            "rope_theta": 1e6,
-            "pad_token_id": 0,
-        },
+        "llm_config": language_config(architecture, s)
+        | {"num_key_value_heads": s.key_heads, "pad_token_id": 0},
         "vision_config": {
             "hidden_size": s.vit_width,
             "num_hidden_layers": s.vit_layers,

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from emoverse.m2se.recipe import load_recipe
-from emoverse.models.internvl2.configuration import model_config
-from emoverse.models.internvl2.published import published_size
 from emoverse.training import estimate as plan
+
+from .small_4b import small_config
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "emoverse-4b.yaml"
@@ -48,19 +48,7 @@ def test_a_step_and_five_answers_of_the_4b_on_shapes_alone(dry_run: Any) -> None
 
 def test_a_step_with_real_numbers_learns(dry_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The 4B's shapes made small, on the CPU, by the code that a GPU would run."""
-    big = published_size("InternVL2-4B")
-    sizes = {"width": 128, "layers": 2, "heads": 4, "key_heads": 4, "mlp": 256, "vocabulary": 64}
-    small = replace(big.sizes, vit_width=64, vit_layers=1, vit_heads=2, vit_mlp=128, **sizes)
-    llm = big.config["llm_config"] | {
-        "hidden_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 256,
-        "vocab_size": 64,
-        "pad_token_id": 0,
-    }
-    checkpoint = replace(big, sizes=small, config={**big.config, "llm_config": llm})
-    config = model_config(checkpoint, dtype="bfloat16", image_token=0, tied=False)
+    config = small_config(2, vit_width=64, vit_layers=1, vit_heads=2, vit_mlp=128)
     monkeypatch.setattr(plan, "_config", lambda _: config)
     recipe = replace(load_recipe(RECIPE), frames=1, row_tokens=600)
     torch.manual_seed(0)

@@ -12,12 +12,13 @@ from emoverse.errors import EmoVerseError
 from emoverse.m2se.recipe import load_recipe
 from emoverse.models.any_mllm import prepare
 from emoverse.models.internvl2 import published
-from emoverse.models.internvl2.configuration import model_config
 from emoverse.models.internvl2.convert import meta_model
 from emoverse.models.internvl2.layout import BACKBONES, entries
 from emoverse.training import estimate as plan
 from emoverse.training.estimate import estimate
 from emoverse.training.optimiser import add_lora
+
+from .small_4b import small_config
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -82,21 +83,7 @@ def test_quantized_weights_are_smaller(kind: str, gigabytes: float) -> None:
 def test_what_is_counted_is_what_autograd_keeps() -> None:
     """The same layers with real numbers and PyTorch's own attention, storage by storage."""
     recipe = load_recipe(RECIPES / "emoverse-4b.yaml")
-    big = published.published_size("InternVL2-4B")
-    small = replace(
-        big.sizes, vit_layers=1, width=128, layers=3, heads=4, key_heads=4, mlp=256, vocabulary=64
-    )
-    llm = {
-        **big.config["llm_config"],
-        "hidden_size": 128,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 256,
-        "vocab_size": 64,
-        "pad_token_id": 0,
-    }
-    checkpoint = replace(big, sizes=small, config={**big.config, "llm_config": llm})
-    config = model_config(checkpoint, dtype="bfloat16", image_token=0, tied=False)
+    config = small_config(3, vit_layers=1)
     network = meta_model(config).to(torch.bfloat16)
     model = prepare("small", network, plan._NoProcessor())  # type: ignore[arg-type]
     add_lora(model, recipe.lora)

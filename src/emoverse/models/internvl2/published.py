@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from emoverse.errors import EmoVerseError
 from emoverse.models.internvl2.layout import Published, Sizes
@@ -36,17 +37,22 @@ def published_size(name: str) -> Published:
     architecture, s = SIZES[found]
     config = {
         "vision_config": {"layer_norm_eps": 1e-6},
-        "llm_config": {
-            "architectures": [architecture],
-            "vocab_size": s.vocabulary,
-            "hidden_size": s.width,
-            "intermediate_size": s.mlp,
-            "num_hidden_layers": s.layers,
-            "num_attention_heads": s.heads,
-            "hidden_act": "silu",
-            "rms_norm_eps": 1e-5,
-            "max_position_embeddings": 32768,
-            "rope_theta": 1e6,
-        },
+        "llm_config": language_config(architecture, s),
     }
     return Published(Path(name), config, architecture, s)
+
+
+def language_config(architecture: str, sizes: Sizes) -> dict[str, Any]:
+    """`llm_config` of a published `config.json`, as far as sizes go."""
+    return {
+        "architectures": [architecture],
+        "vocab_size": sizes.vocabulary,
+        "hidden_size": sizes.width,
+        "intermediate_size": sizes.mlp,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 32768,
+        "rope_theta": 1e6,
+    }
