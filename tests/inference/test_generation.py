@@ -9,10 +9,9 @@ from emoverse.inference.reader import FaceReader
 from emoverse.inference.scoring import Question, read
 from emoverse.models.decoder import Branch
 from emoverse.models.emoverse import EmoVerse
-from emoverse.models.llama import FusedLlama
 from emoverse.models.prompt import prompt_tokens
 
-from ..models.tiny import alone, features, picture_ids, tiny_model
+from ..models.tiny import alone, features, laid_out, picture_ids, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def _read(model: EmoVerse, prompts: list[list[int]], seen: torch.Tensor) -> list
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_batch_is_continued_as_each_prompt_alone(model: EmoVerse, fused: bool) -> None:
     prompts, seen = _prompts(model), features(model, 2)
-    weights = FusedLlama.of(model, eight_bits=False) if fused else None
+    weights = laid_out(model) if fused else None
     branches = _read(model, prompts, seen)
     free = [_greedy(model, prompt, seen, end=-1, most=12) for prompt in prompts]
     assert generate(model, branches, end=-1, most=12, fused=weights) == free
@@ -91,7 +90,7 @@ def test_within_a_grammar_the_likeliest_allowed_token_is_written(
         end=end,
         most=60,
         grammar=grammar,
-        fused=FusedLlama.of(model, eight_bits=False) if fused else None,
+        fused=laid_out(model) if fused else None,
     )
     for prompt, tokens in zip(prompts, found, strict=True):
         written: list[int] = []

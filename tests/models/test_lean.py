@@ -103,8 +103,14 @@ def test_pictures_and_trees_give_the_numbers_of_transformers_classes(folder: Pat
     )
 
 
-def test_the_engine_answers_alike_on_both(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_engine_answers_alike_on_both(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    if packed and not precision.packs():
+        pytest.skip("this PyTorch has no FBGEMM")
     monkeypatch.setattr(precision, "fast", lambda: torch.float32)
+    monkeypatch.setattr(precision, "packs", lambda: packed)
     info = VideoInfo(Path("a.mp4"), 64, 48, 10.0, 3.0, 30, 0, False)
     rng = np.random.default_rng(0)
     track = FaceTrack(
@@ -124,14 +130,14 @@ def test_the_engine_answers_alike_on_both(folder: Path, monkeypatch: pytest.Monk
     questions = [
         Question(Record(query, "", task, id=task), watched) for task, query in asked.items()
     ]
-    # More reasons than are written in 8 bits, so that both sides write with exact weights.
-    questions = [*questions[:2], questions[3], *[questions[4]] * 7]
     found = load_model(str(folder)).ask(questions)
     expected = Engine(compact.load(folder, torch.float32)).ask(questions)
     assert isinstance(load_model(str(folder)).model, lean.Lean)
     for mine, theirs in zip(found, expected, strict=True):
         assert (mine.text, mine.label) == (theirs.text, theirs.label)
-        assert dict(mine.probabilities) == pytest.approx(dict(theirs.probabilities), abs=1e-4)
+        assert dict(mine.probabilities) == pytest.approx(
+            dict(theirs.probabilities), abs=5e-3 if packed else 1e-4
+        )
     assert len(found[-1].text) > 20
 
 

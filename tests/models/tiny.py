@@ -17,6 +17,7 @@ from transformers import (
 from emoverse.faces.crop import SIZE
 from emoverse.models import attention
 from emoverse.models.emoverse import IMAGE_TOKENS, EmoVerse, LinearProjector
+from emoverse.models.llama import FusedLlama, Shape
 from emoverse.tasks import SYSTEM_PROMPT, ecpe, er, eri, fer, msa
 
 # Crops in 4 x 4 patches, folded into 2 x 2 visual tokens.
@@ -112,3 +113,12 @@ def alone(
     finally:
         language.set_attn_implementation(attention.NAME)
     return states
+
+
+def laid_out(model: EmoVerse, *, packed: bool = False) -> FusedLlama:
+    """Its language model as the compact one answers with it."""
+    language = model.network.model.language_model
+    shape = Shape.of(language.config.to_dict())
+    assert shape is not None
+    words = model.network.lm_head.weight
+    return FusedLlama.lay_out(shape, language.state_dict(), words, model.dtype, packed)

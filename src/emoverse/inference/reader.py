@@ -21,7 +21,7 @@ from emoverse.emt.record import Record
 from emoverse.faces.crop import crop
 from emoverse.faces.pictures import face_crop
 from emoverse.inference.interview import Question, Watched
-from emoverse.models import face_vit
+from emoverse.models import face_vit, precision
 from emoverse.models.language import Language
 from emoverse.models.lean import Lean
 from emoverse.models.llama import FusedLlama
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # transformers' classes, which the compact model answers with
     from emoverse.models.emoverse import EmoVerse
     from emoverse.models.processing import Shown
 
-_FEW = 6  # texts side by side up to which 8-bit weights are the faster ones
+_FEW = 6  # texts side by side up to which packed weights beat bfloat16's products
 
 Sight = Sequence[Any]
 """What is shown with one question, in the reader's own kind of pictures; empty for nothing."""
@@ -169,16 +169,17 @@ class FaceReader:
         return answer_tokens(self.model.tokenizer, text)
 
     def fused(self, rows: int) -> FusedLlama | None:
-        """In 8 bits for few, as exact as the model for many."""
-        if rows <= _FEW:
-            return self._rounded
-        return self.model.llama if isinstance(self.model, Lean) else None
+        """The model's own weights, or where those are bfloat16 packed ones for a few rows."""
+        if not isinstance(self.model, Lean):
+            return None
+        few = self.model.llama.dtype == torch.bfloat16 and rows <= _FEW and precision.packs()
+        return self._packed if few else self.model.llama
 
     @cached_property
-    def _rounded(self) -> FusedLlama | None:
-        """Rounded when the first text is written: labels need none of it."""
-        model = self.model
-        return model.llama.rounded() if isinstance(model, Lean) else FusedLlama.of(model)
+    def _packed(self) -> FusedLlama:
+        """Packed when the first text is written: labels need none of it."""
+        assert isinstance(self.model, Lean)
+        return self.model.llama.packed()
 
 
 def _picture(record: Record, path: str, root: Path | None) -> list[np.ndarray]:

@@ -85,7 +85,7 @@ class Lean:
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores of all words, from hidden states (…, width)."""
-        return functional.linear(hidden, self.llama.words)
+        return self.llama.head(hidden)
 
     def visual_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pictures (n, 3, side, side) to (n, image_tokens, 4 x ViT width)."""
@@ -129,7 +129,8 @@ def load(folder: Path = SHIPPED, dtype: torch.dtype | None = None) -> Lean:
 
     Args:
         folder: as `compact.load` takes it.
-        dtype: precision to answer in; what the machine is fast in by default.
+        dtype: precision to answer in. By default what the machine is fast in: bfloat16, or float32
+            with the language model's weights in float16 (`precision.packs`).
 
     Raises:
         EmoVerseError: a file is missing or does not fit, or SmolLM2 cannot be fetched.
@@ -145,6 +146,7 @@ def load(folder: Path = SHIPPED, dtype: torch.dtype | None = None) -> Lean:
         for name, tensor in load_file(base / "model.safetensors").items()
     }
     add_lora(tensors, folder)
+    packed = dtype is None and precision.fast() == torch.float32 and precision.packs()
     dtype = dtype or precision.fast()
     rows = tensors["embed_tokens.weight"].float()
     # The image marks' rows are the mean of all, as in `compact`.
@@ -156,7 +158,7 @@ def load(folder: Path = SHIPPED, dtype: torch.dtype | None = None) -> Lean:
     named = {name.removeprefix("linear."): value.float() for name, value in projection.items()}
     projector.load_state_dict(named, assign=True)
     projector.requires_grad_(False)
-    llama = FusedLlama.lay_out(shape, tensors, words, dtype)
+    llama = FusedLlama.lay_out(shape, tensors, words, dtype, packed)
     return Lean("compact", Words(base / "tokenizer.json"), llama, tower, projector)
 
 

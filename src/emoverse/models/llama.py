@@ -2,23 +2,21 @@
 
 A step over a handful of tokens is bound by reading the weights once. `FusedLlama` joins the
 projections that read the same input, folds the norms into them, and leaves nothing between them
-that a step does not need; `rounded` reads the weights as 8-bit integers with one scale a row. A
-whole prompt is a step from nothing. Whatever the model's precision, 8-bit steps run in bfloat16.
+that a step does not need; `packed` keeps the weights in float16, half as many bytes, in FBGEMM's
+order, and computes in float32. A whole prompt is a step from nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from emoverse.models.key_runs import Runs, picked
-
-if TYPE_CHECKING:
-    from emoverse.models.emoverse import EmoVerse
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +91,7 @@ class FusedLlama:
         weights: Mapping[str, torch.Tensor],
         words: torch.Tensor,
         dtype: torch.dtype,
+        packed: bool = False,
     ) -> FusedLlama:
         """Lay out weights, each as exact as `dtype`.
 
@@ -101,86 +100,71 @@ class FusedLlama:
             weights: by the names that transformers gives them within the language model.
             words: (vocabulary, width) of the output layer.
             dtype: in which steps shall run.
+            packed: at once as `packed` does it, so that never all weights are there twice.
         """
 
         def matrix(names: Sequence[str], norm: str | None = None) -> _Matrix:
             joined = torch.cat([weights[f"{name}.weight"].detach() for name in names]).float()
             if norm:  # its weights are folded into the projections that read it
                 joined *= weights[f"{norm}.weight"].detach().float()
-            return _Matrix(joined.to(dtype))
+            return laid(joined)
 
-        layers = []
-        for number in range(shape.layers):
-            layer = f"layers.{number}"
-            attend = [f"{layer}.self_attn.{letter}_proj" for letter in "qkv"]
-            widen = [f"{layer}.mlp.{name}_proj" for name in ("gate", "up")]
-            layers.append(
-                (
-                    matrix(attend, f"{layer}.input_layernorm"),
-                    matrix([f"{layer}.self_attn.o_proj"]),
-                    matrix(widen, f"{layer}.post_attention_layernorm"),
-                    matrix([f"{layer}.mlp.down_proj"]),
-                )
+        def laid(weight: torch.Tensor) -> _Matrix:
+            return _Matrix(weight).packed() if packed else _Matrix(weight.to(dtype))
+
+        def layer(number: int) -> tuple[_Matrix, _Matrix, _Matrix, _Matrix]:
+            name = f"layers.{number}"
+            attend = [f"{name}.self_attn.{letter}_proj" for letter in "qkv"]
+            widen = [f"{name}.mlp.{part}_proj" for part in ("gate", "up")]
+            return (
+                matrix(attend, f"{name}.input_layernorm"),
+                matrix([f"{name}.self_attn.o_proj"]),
+                matrix(widen, f"{name}.post_attention_layernorm"),
+                matrix([f"{name}.mlp.down_proj"]),
             )
+
+        # FBGEMM packs on one core each call, which for a model of 135 M takes two seconds in all.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            head = pool.submit(laid, words.detach())
+            layers = tuple(pool.map(layer, range(shape.layers)))
         return FusedLlama(
             shape,
             dtype,
-            tuple(layers),
+            layers,
             weights["norm.weight"].detach().to(dtype),
             weights["embed_tokens.weight"].detach(),
             words.detach(),
-            _Matrix(words.detach().to(dtype)),
+            head.result(),
         )
 
-    @staticmethod
-    def of(model: EmoVerse, eight_bits: bool = True) -> FusedLlama | None:
-        """The laid out weights of `model`; None when it is no plain Llama on a CPU.
-
-        Args:
-            model: any.
-            eight_bits: False keeps the weights as exact as the model's.
-        """
-        language: Any = model.language
-        shape = Shape.of(language.config.to_dict())
-        words = model.network.lm_head.weight
-        lora = type(language.layers[0].self_attn.q_proj) is not torch.nn.Linear
-        if shape is None or lora or words.device.type != "cpu":
-            return None
-        exact = FusedLlama.lay_out(shape, language.state_dict(), words, model.dtype)
-        return exact.rounded() if eight_bits else exact
-
-    def rounded(self) -> FusedLlama:
-        """The same in 8 bits, but for embedding and last norm."""
+    def packed(self) -> FusedLlama:
+        """The same with weights in float16, and all else in float32; see `precision.packs`."""
         layers = tuple(
-            (a.rounded(), b.rounded(), c.rounded(), d.rounded()) for a, b, c, d in self.layers
+            (a.packed(), b.packed(), c.packed(), d.packed()) for a, b, c, d in self.layers
         )
         return replace(
             self,
-            dtype=torch.bfloat16,
+            dtype=torch.float32,
             layers=layers,
-            norm=self.norm.to(torch.bfloat16),
-            head=self.head.rounded(),
+            norm=self.norm.float(),
+            head=self.head.packed(),
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Matrix:
-    """Linear layers without bias as one: (out, in) weights, and (out,) scales where 8-bit."""
+    """Linear layers without bias as one: (out, in) weights, or FBGEMM's pack of them."""
 
-    weight: torch.Tensor
-    scales: torch.Tensor | None = None
+    weight: torch.Tensor | torch.ScriptObject
 
-    def rounded(self) -> _Matrix:
-        weight = self.weight.float()
-        scales = weight.abs().amax(dim=1).clamp(min=1e-8).div_(127)
-        rounded = (weight / scales[:, None]).round_().to(torch.int8)
-        return _Matrix(rounded, scales.to(torch.bfloat16))
+    def packed(self) -> _Matrix:
+        assert isinstance(self.weight, torch.Tensor), "packed already"
+        return _Matrix(torch.ops.quantized.linear_prepack_fp16(self.weight.float(), None))
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        if self.scales is None:
+        if isinstance(self.weight, torch.Tensor):
             return functional.linear(rows, self.weight)
-        rows = rows.to(self.scales.dtype)
-        product: torch.Tensor = torch._weight_int8pack_mm(rows, self.weight, self.scales)
+        product: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(rows, self.weight)
         return product
 
 

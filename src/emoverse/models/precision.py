@@ -18,3 +18,12 @@ def fast(device: torch.device = _CPU) -> torch.dtype:
         return torch.bfloat16
     able = any("bf16" in name and has for name, has in torch.cpu.get_capabilities().items())
     return torch.bfloat16 if able else torch.float32
+
+
+def packs() -> bool:
+    """Whether PyTorch has FBGEMM, whose products read float16 weights and compute in float32.
+
+    On x86. A product's relative error is 2e-4, and on the machine above it is faster than one of
+    float32 weights for every number of rows: 4 times for 1 to 8, by a tenth for 512.
+    """
+    return "fbgemm" in torch.backends.quantized.supported_engines
