@@ -389,6 +389,10 @@ def test_the_command_trains_an_ablation_then_evaluates_it(
     assert "A subset" not in printed
     assert "FER low (paper)" in printed and "not at hand" in printed
     assert "The claim: a high FER rate" in printed and "no difference shown" in printed
+    assert run_cli("reproduce", "table8", *told[2:], "--recipes", str(RECIPES), *settings)[0] == 0
+    asked = {folder.name for folder in (tmp_path / "out/runs").iterdir()}
+    # What is f there has answered as "FER high".
+    assert asked == {"fer-low", "fer-high", "stage2-t1", "stage2-t3", "stage2-t4"}
 
 
 def test_a_stopped_study_leaves_the_table_so_far_and_the_rows_tell_their_share(

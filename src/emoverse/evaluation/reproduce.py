@@ -90,7 +90,9 @@ def answered(
     for name, model in models.items():
         engine = load(model) if load else None
         for task, file in files.items():
-            folder = out / "runs" / _slug(name) / task
+            # Variants that are one model (the full recipe stands in three tables) are asked once.
+            trained = Path(model).parent == out / "models"
+            folder = out / "runs" / _slug(Path(model).name if trained else name) / task
             evaluate(
                 model,
                 file,

@@ -301,7 +301,7 @@ def _train_stage(
             _save(run, place)
             last_save = time.time()
         if stop:
-            raise Stopped(stop, f"after {where.lower()} in {run.out}; go on with --resume")
+            raise Stopped(stop, f"after {where.lower()} in {run.out}")
     return place, done + len(steps)
 
 
