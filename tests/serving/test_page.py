@@ -20,6 +20,7 @@ from .browsing import REASON, Scripted, chromium
 from .running import TOKEN, Running, make_settings, running, wait_for
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
 pytest.importorskip("gradio", reason="needs the `serve` extra")
 
 SECONDS = 30_000
@@ -290,9 +291,6 @@ def test_nothing_is_asked_of_other_hosts(
 def test_it_follows_light_and_dark_and_every_part_has_a_name(
     visit: Callable[..., Visit], smile: Path, scheme: str
 ) -> None:
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
-    ).Axe()
     here = visit(color_scheme=scheme, reduced_motion="reduce")
     page = here.page
     light = [
@@ -309,7 +307,7 @@ def test_it_follows_light_and_dark_and_every_part_has_a_name(
     here.add(smile)
     here.read()
     for _ in range(2):
-        found = axe.run(page).response["violations"]
+        found = axe.Axe().run(page).response["violations"]
         assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
         here.talk()
         page.click("#find")
