@@ -155,6 +155,37 @@ def test_clips_are_found_by_video_name_at_any_depth(tmp_path: Path) -> None:
         ecf.read(file, clips=tmp_path / "none")
 
 
+def test_clips_of_one_name_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+    """MELD's names come again in every split; what annotations name has the folder too."""
+    talk = _conversation(1, "joy", "fear", "anger")
+    for turn, name in zip(talk["conversation"], ("dev/a.mp4", "a.mp4", "moved/b.mp4"), strict=True):
+        turn["video_name"] = name
+    file = _write(tmp_path / "Subtask_2_valid.json", talk)
+    clips = tmp_path / "clips"
+    for place in ("train/a.mp4", "dev/a.mp4", "dev/b.mp4"):
+        (clips / place).parent.mkdir(parents=True, exist_ok=True)
+        (clips / place).write_bytes(b"clip")
+    utterances, _ = ecf.read(file, clips=clips)
+    assert [utterance.clip for utterance in utterances] == [
+        clips / "dev" / "a.mp4",
+        None,
+        clips / "dev" / "b.mp4",
+    ]
+    assert utterances[1].clip_problem == "2 clips in the folder of clips are called a"
+
+
+def test_conversations_with_a_name_keep_it(tmp_path: Path) -> None:
+    talk = _conversation(1, "joy") | {"conversation_ID": "valid_dia0"}
+    file = _write(tmp_path / "Subtask_2_valid.json", talk)
+    assert [utterance.id for utterance in ecf.read(file)[0]] == ["valid_dia0utt1"]
+
+
+def test_only_training_conversations_are_cut_out(tmp_path: Path) -> None:
+    _write(tmp_path / "Subtask_2_train.json", _conversation(1, "joy"), _conversation(2, "joy"))
+    _write(tmp_path / "Subtask_2_test.json", _conversation(2, "joy"))
+    assert [u.split for u in ecf.read(tmp_path, valid_ids=[2])[0]] == ["test", "train", "valid"]
+
+
 def test_a_folder_prefers_json_and_takes_all_its_splits(tmp_path: Path) -> None:
     _write(tmp_path / "Subtask_2_train.json", _conversation(1, "joy"))
     _write(tmp_path / "Subtask_2_test.json", _conversation(2, "joy"))

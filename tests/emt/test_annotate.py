@@ -19,6 +19,7 @@ from emoverse.emt.annotate import (
     import_annotations,
 )
 from emoverse.emt.label_studio import NO_CAUSE
+from emoverse.emt.record import load_records
 from emoverse.errors import EmoVerseError
 
 Causes = dict[int, Sequence[int] | None]
@@ -241,6 +242,32 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "1.000" in printed
     assert json.loads((tmp_path / "r.json").read_text())["pairs"] == 1
     assert causes_of(out) == {2: (1,)}
+
+
+def test_what_was_annotated_is_built_with_its_own_clips(tmp_path: Path) -> None:
+    """MELD numbers the dialogues and clips of every split alike."""
+    meld, causes = tmp_path / "MELD", tmp_path / "causes"
+    header = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
+    for split, folder in (("train", "train_splits"), ("dev", "dev_splits_complete")):
+        (meld / folder).mkdir(parents=True)
+        (meld / folder / "dia0_utt0.mp4").write_bytes(split.encode())
+        rows = f"1,Spoken in {split},Ann,joy,positive,0,0\n"
+        (meld / f"{split}_sent_emo.csv").write_text(header + rows)
+    arguments = ["--meld", meld, "--clips", meld, "--out", tmp_path / "tasks"]
+    assert run("annotate", "export", *arguments) == 0
+    tasks = json.loads((tmp_path / "tasks" / TASKS).read_text())
+    for task in tasks:
+        task["annotations"] = [done(task, 1, {1: [1]})]
+    import_annotations([saved(tmp_path, tasks)], causes)
+
+    for utterance in ecf.read(causes, clips=meld)[0]:
+        assert utterance.clip and utterance.clip_problem is None
+        folder = "train_splits" if utterance.split == "train" else "dev_splits_complete"
+        assert utterance.clip.parent.name == folder
+    assert run("build", "--ecf", causes, "--no-clips", "--out", tmp_path / "EMT") == 0
+    for split in ("train", "valid"):
+        [record] = load_records(tmp_path / "EMT" / f"{split}.jsonl")
+        assert record.id == f"ecf/{split}_dia0utt1/ecpe"
 
 
 @pytest.mark.parametrize(

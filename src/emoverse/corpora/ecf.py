@@ -37,10 +37,11 @@ def read(
         path: `Subtask_2_train.json` (or dev, test; Subtask 1 files too: the cause's words are
             dropped), a MECPE text file such as `ecf1_train.txt`, or a folder of one of the two
             forms (JSON wins).
-        clips: folder with the clips at any depth, named as `video_name` says (`dia1utt1.mp4`).
+        clips: folder with the clips, as `video_name` says (`dia1utt1.mp4`): by their path below
+            the folder, else at any depth by their name, when only one has it.
         split: the split of the file; otherwise its name tells.
-        valid_ids: conversation ids to mark `valid` whatever the file, so that a dev split can
-            be cut out of the training file (`conversation_ids`).
+        valid_ids: ids of training conversations to mark `valid`, so that a dev split can be cut
+            out of the training file (`conversation_ids`).
 
     Returns:
         Utterances with ids `dia1utt1` and `causes` (None where the file has no pairs, as the
@@ -68,7 +69,7 @@ def read(
                     if (file, key) in seen:
                         raise ValueError(f"conversation {key} was already in this file")
                     seen.add((file, key))
-                    part = "valid" if key in cut else default
+                    part = "valid" if default == "train" and key in cut else default
                     notes: list[str] = []
                     utterances += _conversation(conversation, key, part, found, notes)
                 except ValueError as error:
@@ -76,7 +77,7 @@ def read(
                 problems += [Problem(file, _line(text, position), note) for note in notes]
         else:
             for talk in mecpe.parse(file, problems):
-                part = "valid" if talk.id in cut else default
+                part = "valid" if default == "train" and talk.id in cut else default
                 utterances += mecpe.utterances(talk, part, found)
     if found and not any(utterance.clip for utterance in utterances):
         raise EmoVerseError(f"{clips}: none of its clips belongs to {path}; check both paths.")
@@ -137,7 +138,7 @@ def _conversation(
     conversation: Mapping[str, Any],
     key: str,
     split: str,
-    clips: Mapping[str, Path] | None,
+    clips: mecpe.Clips | None,
     notes: list[str],
 ) -> list[Utterance]:
     turns = conversation.get("conversation")
@@ -157,11 +158,11 @@ def _conversation(
     causes = _causes(conversation.get("emotion-cause_pairs"), key, emotions, notes)
     utterances = []
     for position, turn in enumerate(turns, start=1):
-        name = str(turn.get("video_name") or f"dia{key}utt{position}.mp4")
-        clip, problem = mecpe.clip_of(name, clips)
+        own = mecpe.utterance_id(key, position)
+        clip, problem = mecpe.clip_of(str(turn.get("video_name") or f"{own}.mp4"), clips)
         utterances.append(
             Utterance(
-                id=f"dia{key}utt{position}",
+                id=own,
                 corpus="ecf",
                 split=split,
                 dialogue=key,
@@ -203,8 +204,12 @@ def _causes(
     return causes
 
 
-def _clips(folder: Path) -> dict[str, Path]:
-    found = {file.stem: file for file in tables.clip_files(folder)}
+def _clips(folder: Path) -> mecpe.Clips:
+    found: dict[str, list[Path]] = {}
+    for file in tables.clip_files(folder):
+        inside = file.relative_to(folder).with_suffix("")
+        for name in {inside.as_posix(), inside.name}:
+            found.setdefault(name, []).append(file)
     if not found:
         raise EmoVerseError(f"{folder}: no clip named like dia1utt1.mp4 there; check the path.")
     return found

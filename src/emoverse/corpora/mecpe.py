@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,9 @@ _PAIRS = re.compile(r"\s*(?:null|(?:\([0-9]+,[0-9]+\)(?:,|\s)*)*)\s*")
 _PAIR = re.compile(r"\(([0-9]+),([0-9]+)\)")
 _TIME = r"([0-9]+):([0-9]{2}):([0-9]{2}(?:\.[0-9]+)?)"
 _SPAN = re.compile(rf"(?:(\S+?):\s*)?{_TIME}\s*-\s*{_TIME}")
+
+Clips = Mapping[str, Sequence[Path]]
+"""The clips of a folder by their path below it, and by their name; both without suffix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,7 @@ def dumps(talks: Iterable[Conversation]) -> str:
     return "\n".join(out) + "\n"
 
 
-def utterances(
-    talk: Conversation, split: str, clips: Mapping[str, Path] | None = None
-) -> list[Utterance]:
+def utterances(talk: Conversation, split: str, clips: Clips | None = None) -> list[Utterance]:
     """The conversation's utterances; start and end (seconds in the episode) where given."""
     causes: dict[int, set[int]] = {}
     for at, cause in talk.pairs:
@@ -103,10 +104,11 @@ def utterances(
     found = []
     for line in talk.lines:
         start, end = span(line.place)
-        clip, problem = clip_of(f"dia{talk.id}utt{line.index}.mp4", clips)
+        own = utterance_id(talk.id, line.index)
+        clip, problem = clip_of(f"{own}.mp4", clips)
         found.append(
             Utterance(
-                id=f"dia{talk.id}utt{line.index}",
+                id=own,
                 corpus="ecf",
                 split=split,
                 dialogue=talk.id,
@@ -168,11 +170,21 @@ def span(place: str) -> tuple[float | None, float | None]:
     return start, end
 
 
-def clip_of(name: str, clips: Mapping[str, Path] | None) -> tuple[Path | None, str | None]:
-    """The clip called `name` among `clips` (stem → file), and why it cannot be used."""
+def utterance_id(conversation: str, index: int) -> str:
+    """`dia1utt1`; conversations that are not numbered keep their name: `valid_dia0utt1`."""
+    return f"{'dia' if conversation.isdecimal() else ''}{conversation}utt{index}"
+
+
+def clip_of(name: str, clips: Clips | None) -> tuple[Path | None, str | None]:
+    """The clip that `name` leads to among `clips`, and why it cannot be used."""
     if clips is None:
         return None, None
-    clip = clips.get(Path(name).stem)
+    place = Path(name).with_suffix("")
+    found = clips.get(place.as_posix()) or clips.get(place.name, ())
+    # MELD's names, for one, come again in every split: a guess would be another utterance's clip.
+    if len(found) > 1:
+        return None, f"{len(found)} clips in the folder of clips are called {place.name}"
+    clip = found[0] if found else None
     return clip, tables.clip_problem(clip)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,10 @@ def conversations(
         found, problems = folder.read(path, wanted or "train")
     else:
         raise EmoVerseError(f"Corpus {corpus!r} has no conversations; use meld, ecf or folder.")
-    return dialogues_of(found), problems
+    talks = dialogues_of(found)
+    if corpus == "meld":  # its splits number their dialogues alike, and ECF's files may not
+        talks = [replace(talk, id=f"{talk.split}_{talk.id}") for talk in talks]
+    return talks, problems
 
 
 def export_tasks(

@@ -103,8 +103,8 @@ def build(
         meld_dir: folder as `emoverse.corpora.meld` reads it.
         mosei_dir: folder as `emoverse.corpora.mosei` reads it.
         mosi_dir: the same for CMU-MOSI.
-        ecf_dir: folder with `Subtask_2_train.json`; conversations of `ecf1_dev.txt`, when that
-            is there too, become the valid split.
+        ecf_dir: folder with `Subtask_2_train.json` (dev, test); training conversations of
+            `ecf1_dev.txt`, when that is there too, become the valid split.
         merr_file: MERR's JSON.
         merr_published: tell its reasons as published; otherwise without what only its clips show,
             which are not at hand, and those that explain nothing then are skipped.

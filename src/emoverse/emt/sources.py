@@ -12,7 +12,6 @@ from emoverse.corpora.ecf_clips import with_meld_clips
 from emoverse.corpora.records import Problem, Utterance
 from emoverse.errors import EmoVerseError
 
-_ECF_FILE = "Subtask_2_train.json"
 _ECF_VALID = "ecf1_dev.txt"
 _ECF_LINKS = "all_data_pair_ECFvsMELD.txt"
 
@@ -49,7 +48,8 @@ def read(
 ) -> list[Spoken]:
     """Read the corpora that were named.
 
-    Conversations of `ecf1_dev.txt`, when that lies beside ECF's JSON, become the valid split.
+    Training conversations of `ecf1_dev.txt`, when that lies beside ECF's JSON, become the valid
+    split.
     ECF's utterances without a clip of their own get MELD's, through
     `all_data_pair_ECFvsMELD.txt` when that lies there.
 
@@ -57,7 +57,7 @@ def read(
         meld_at: as `emoverse.corpora.meld` reads it.
         mosei_at: CMU-MOSEI as `emoverse.corpora.mosei` reads it.
         mosi_at: the same for CMU-MOSI.
-        ecf_at: folder with `Subtask_2_train.json`.
+        ecf_at: ECF as `emoverse.corpora.ecf` reads it, every split that is there.
         with_clips: look for clips.
         problems: rows that were skipped are added.
 
@@ -77,7 +77,7 @@ def read(
     if ecf_at:
         valid = ecf_at.path / _ECF_VALID
         rows, bad = ecf.read(
-            ecf_at.path / _ECF_FILE if ecf_at.path.is_dir() else ecf_at.path,
+            ecf_at.path,
             _clips(ecf_at, with_clips),
             valid_ids=ecf.conversation_ids(valid) if valid.is_file() else (),
         )
