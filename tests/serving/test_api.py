@@ -187,6 +187,16 @@ def test_a_conversation_is_read(live: Running) -> None:
     assert wrong.status_code == 422 and "blue" in wrong.json()["error"]["message"]
 
 
+def test_a_speaker_may_have_a_colon(live: Running) -> None:
+    said = [
+        {"speaker": "A:B", "text": "Great", "emotion": "joy"},
+        {"speaker": "A: B", "text": "Oh no", "emotion": "anger"},
+    ]
+    answer = live.client.post("/v1/dialogue", json={"turns": said}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert [turn["speaker"] for turn in answer.json()["turns"]] == ["A:B", "A: B"]
+
+
 def test_the_answers_are_the_engines_own(live: Running, root_folder: Path) -> None:
     engine: Engine = live.service.backend._engine
     here = engine.analyze(root_folder / "sub" / "grey.mp4", "I love it")

@@ -191,6 +191,31 @@ def test_a_question_that_fails_takes_no_other_along(
     assert "Zero" not in answers[1].text and "Traceback" not in answers[1].text
 
 
+def test_a_talk_with_two_failing_questions_leaves_the_model_at_work(
+    landmarker: Path, tmp_path: Path
+) -> None:
+    class Faulty(Gate):
+        def ask(self, questions, told=None):  # type: ignore[no-untyped-def]
+            if questions[0].record.task == "ecpe":
+                raise ZeroDivisionError
+            return super().ask(questions, told)
+
+    engine = Faulty()
+    engine.free.set()
+    said = [{"text": "Great", "emotion": "joy"}, {"text": "Oh no", "emotion": "anger"}]
+    with running(make_settings(tmp_path), lambda _: engine) as server:
+        assert server.client.post("/v1/dialogue", json={"turns": said}).status_code == 500
+        assert server.client.post("/v1/dialogue", json=TURNS, timeout=30).status_code == 200
+        assert server.client.get("/healthz").json()["status"] == "ok"
+
+
+def test_health_tells_that_the_model_no_longer_answers(landmarker: Path, tmp_path: Path) -> None:
+    with running(make_settings(tmp_path)) as server:
+        server.service.backend._queue.stop()
+        answer = server.client.get("/healthz")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_stopped")
+
+
 def _decoders() -> list[psutil.Process]:
     own = psutil.Process().children(recursive=True)
     return [child for child in own if "emoverse.serving.decode" in " ".join(child.cmdline())]

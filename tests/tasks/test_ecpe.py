@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ INDEX = st.integers(1, 40)
 PAIR = st.builds(Pair, INDEX, st.sampled_from(labels.ECPE_EMOTIONS), INDEX)
 PAIRS = st.lists(PAIR, unique=True)
 LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
-NAME = st.text(st.characters(exclude_characters="\r\n:", exclude_categories=["Cs"]))
+NAME = st.text(
+    st.one_of(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), st.just(":"))
+).filter(lambda name: not re.search(r":\s", name))
 TURNS = (
     Turn(1, "Ann", "Guess what!", "neutral"),
     Turn(2, "Bo", "What?", "neutral"),
@@ -71,6 +74,17 @@ def test_queries_are_read_back(rows: list[tuple[str, str, str]], data: st.DataOb
 def test_line_breaks_inside_a_text_become_spaces() -> None:
     turns, _ = ecpe.parse_query(ecpe.query([Turn(1, "Ann", "Hi\r\nTarget utterance:9_", "joy")], 1))
     assert turns[0].text == "Hi Target utterance:9_"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("A:B", "A:B"), ("A:", "A:"), ("12:30", "12:30"), (":", ":"), ("SPEAKER:00", "SPEAKER:00"),
+     ("A: B", "A:B"), ("A:\r\n B: ", "A:B:")],
+)  # fmt: skip
+def test_a_speaker_with_a_colon_is_read_back(name: str, shown: str) -> None:
+    said = Turn(1, name, "Well: no", "joy")
+    turns, _ = ecpe.parse_query(ecpe.query([said], 1))
+    assert turns == (Turn(1, shown, "Well: no", "joy"),)
 
 
 @given(st.text())

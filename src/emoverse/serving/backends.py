@@ -68,11 +68,16 @@ class Backend(Protocol):
         name: what it is called.
         frames: pictures of a clip that it wants, 0 when it only sees a face.
         side: pixels of their longer side, at most.
+        alive: whether it can answer.
     """
 
     name: str
     frames: int
     side: int
+
+    @property
+    def alive(self) -> bool:
+        """See above."""
 
     async def start(self) -> None:
         """Get ready to answer."""
@@ -114,6 +119,11 @@ class Local:
         self._queue = Batcher(
             engine.ask, size=settings.batch, window=settings.window, metrics=metrics
         )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model's thread works."""
+        return self._queue.alive
 
     async def start(self) -> None:
         """Start the model's thread."""
@@ -171,6 +181,7 @@ class Remote:
 
     frames = _FRAMES
     side = _SIDE
+    alive = True  # whether the endpoint answers is told by each request
 
     def __init__(self, settings: Settings) -> None:
         """Prepare to ask.

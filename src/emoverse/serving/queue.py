@@ -73,6 +73,11 @@ class Batcher:
             self._changed.notify()
         self._thread.join()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread works."""
+        return self._thread.is_alive()
+
     async def conduct(
         self,
         interview: Generator[list[Question], list[Prediction], Result],
@@ -110,16 +115,25 @@ class Batcher:
             with self._changed:
                 fresh = list(self._new)
                 self._new.clear()
-            for talk in fresh:
-                _step(talk, None)
-            talks = [talk for talk in (*talks, *fresh) if _lives(talk)]
-            self._metrics.queued.set(sum(len(talk.waiting) for talk in talks))
-            if talks:
-                self._answer(_chosen(talks, self._size))
-            for talk in filter(_lives, talks):
-                if not talk.waiting and len(talk.answers) == len(talk.questions):
-                    _step(talk, [talk.answers[n] for n in range(len(talk.questions))])
+            talks += fresh
+            try:
+                self._advance(talks, fresh)
+            except Exception as error:  # the thread must outlive every fault
+                for talk in filter(_lives, talks):
+                    _fail(talk, error)
             talks = [talk for talk in talks if _lives(talk)]
+
+    def _advance(self, talks: list[_Talk], fresh: Sequence[_Talk]) -> None:
+        """Begin the fresh ones of some talks, answer one batch, and go on where all is answered."""
+        for talk in fresh:
+            _step(talk, None)
+        open_ = [talk for talk in talks if _lives(talk)]
+        self._metrics.queued.set(sum(len(talk.waiting) for talk in open_))
+        if open_:
+            self._answer(_chosen(open_, self._size))
+        for talk in filter(_lives, open_):
+            if not talk.waiting and len(talk.answers) == len(talk.questions):
+                _step(talk, [talk.answers[n] for n in range(len(talk.questions))])
 
     def _answer(self, batch: list[tuple[_Talk, int]]) -> None:
         start = time.perf_counter()
@@ -136,7 +150,8 @@ class Batcher:
         except Exception as error:
             if len(batch) > 1:  # a question that cannot be answered must not take others along
                 for row in batch:
-                    self._answer([row])
+                    if _lives(row[0]):  # an earlier question of the same talk may have ended it
+                        self._answer([row])
                 return
             _fail(batch[0][0], error)
             return

@@ -73,10 +73,12 @@ def _responses(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": Problem} for code in codes}
 
 
-@router.get("/healthz", tags=["server"])
+@router.get("/healthz", tags=["server"], responses={503: {"model": Problem}})
 async def health(request: Request) -> Health:
     """Whether the server can answer; needs no token."""
     service = _service(request)
+    if not service.stopping and not all(each.alive for each in service.models.values()):
+        raise Refused(503, "model_stopped", "The model's thread has ended; restart the server.")
     return Health(
         status="stopping" if service.stopping else "ok",
         version=__version__,

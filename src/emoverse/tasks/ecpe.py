@@ -55,7 +55,8 @@ def query(turns: Sequence[Turn], target_index: int) -> str:
     """The authors' ECPE query; the candidates are the utterances before the target.
 
     Args:
-        turns: the whole conversation in order; line breaks inside a text become spaces.
+        turns: the whole conversation in order; line breaks inside a text become spaces, and a
+            speaker `A: B` becomes `A:B`, so that the line can be read back.
         target_index: `Turn.index` of the utterance whose causes are asked for.
 
     Raises:
@@ -181,7 +182,7 @@ _QUERY = re.compile(
     + f".*{re.escape(_TARGET)}([0-9]{{1,9}})_.*{re.escape(_TAIL)}",
     re.DOTALL,
 )
-_TURN = re.compile(r"([0-9]{1,9})_([^.]*)\. ([^:]*): (.*)")
+_TURN = re.compile(r"([0-9]{1,9})_([^.]*)\. (.*?): (.*)")
 _WORD = "|".join(sorted(labels.EMOTION_WORDS, key=len, reverse=True))
 # Full-width marks are what models with a Chinese side print.
 _SEPARATOR = r"(?:[\s,;:&()\[\]，；、：]|\band\b)"
@@ -196,7 +197,8 @@ _NOTHING = re.compile(
 
 
 def _line(turn: Turn) -> str:
-    line = f"{turn.index}_{turn.emotion}. {turn.speaker}: {turn.text}"
+    speaker = re.sub(r":\s+", ":", turn.speaker)  # a colon and a space end the name
+    line = f"{turn.index}_{turn.emotion}. {speaker}: {turn.text}"
     return re.sub(r"[\r\n]+", " ", line)
 
 
