@@ -161,13 +161,13 @@ def test_without_an_endpoint_reasons_are_skipped(
 
 
 class _Looks:
-    """Every clip shows a smile."""
+    """Every clip shows the same face, a smile by default."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, **intensities: float) -> None:
+        self.out, self._intensities = out, intensities or {"AU12": 3.0}
 
     def of(self, utterance: Utterance) -> Look:
-        return Look(utterance.id, peak="crops/peak.jpg", intensities={"AU12": 3.0})
+        return Look(utterance.id, peak="crops/peak.jpg", intensities=self._intensities)
 
 
 def test_nobody_is_asked_about_what_is_left_out(tmp_path: Path) -> None:
@@ -186,6 +186,33 @@ def test_nobody_is_asked_about_what_is_left_out(tmp_path: Path) -> None:
         made, report = records(corpora, _Looks(tmp_path), who, left_out)  # type: ignore[arg-type]
     assert {record.id for record in made} == {"meld/b/eri", "meld/c/eri", "mosei/v_2/eri"}
     assert report["clips"] == 3
+
+
+@pytest.mark.parametrize(
+    ("label", "intensities", "face", "kept"),
+    [
+        # Eq 3's caption of a sad face tells its AU15 alone, of a glad one its AU14.
+        ("sadness", {"AU12": 3.0, "AU15": 1.2}, "smiles", True),
+        ("joy", {"AU15": 3.0, "AU23": 2.0, "AU14": 1.5}, "smiles with an open mouth", False),
+        ("joy", {"AU12": 3.0, "AU15": 0.4}, "has a downturned mouth", False),
+    ],
+)
+def test_a_reason_is_judged_by_the_face_and_not_by_its_caption(
+    tmp_path: Path, label: str, intensities: dict[str, float], face: str, kept: bool
+) -> None:
+    def told(body: dict[str, Any], number: int) -> Answer:
+        reason = answer(body, number).text
+        return Answer(SCENE) if describes(body) else Answer(reason.replace("says", f"{face}, says"))
+
+    still = tmp_path / "still.jpg"
+    Image.fromarray(drawn.face(0.5)).save(still)
+    one = Utterance("a", "meld", "train", "dia0", 1, "Hi.", emotion=label, clip=still)
+    with serving(told) as server:
+        who = Describer(Endpoint(server.url, "small"))
+        looks = _Looks(tmp_path, **intensities)
+        made, report = records([Spoken("MELD", (one,))], looks, who)  # type: ignore[arg-type]
+    assert len(made) == kept
+    assert report["rejected"] == ({} if kept else {"action_units": 1})
 
 
 @pytest.mark.slow

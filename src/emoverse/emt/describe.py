@@ -28,6 +28,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.faces import video
 from emoverse.files import read_text, write_text
 from emoverse.tasks import eri
+from emoverse.tasks.action_units import codes_in
 
 PROMPTS = Path(__file__).with_name("prompts")
 FRAMES = 8  # InternVL2's eight segments of a video
@@ -50,7 +51,9 @@ class Clip:
             neither, the description is left out and the reason rests on the rest.
         start, end: seconds, the part of `video` that is meant; None is its end.
         transcript: what is said, may be empty.
-        caption: AU phrases of the peak frame.
+        caption: AU phrases of the peak frame, told to the model.
+        aus: codes of all AUs that the peak frame shows, which a reason must not contradict; None
+            when only the caption is known.
         label: emotion or sentiment; None when it has none.
     """
 
@@ -58,6 +61,7 @@ class Clip:
     frames: tuple[bytes | Path | str, ...] = ()
     transcript: str = ""
     caption: tuple[str, ...] = ()
+    aus: tuple[str, ...] | None = None
     label: str | None = None
     video: Path | str | None = None
     start: float = 0.0
@@ -286,7 +290,7 @@ def _checked(step: str, clip: Clip, reply: Reply) -> tuple[str, Rejection | None
         return text, check_reason(
             text,
             label=clip.label,
-            caption=clip.caption,
+            aus=codes_in("; ".join(clip.caption)) if clip.aus is None else clip.aus,
             finish=reply.finish,
             refusal=reply.refusal,
         )

@@ -7,11 +7,10 @@ set on MERR's 4,000 published reasons (15 to 79 words, at least 18 % English fun
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from emoverse.tasks import labels
-from emoverse.tasks.action_units import codes_in
 
 DESCRIPTION_WORDS = (10, 250)
 REASON_WORDS = (12, 150)
@@ -104,7 +103,7 @@ def check_reason(
     text: str,
     *,
     label: str | None,
-    caption: Sequence[str] = (),
+    aus: Collection[str] = (),
     finish: str = "stop",
     refusal: bool = False,
 ) -> Rejection | None:
@@ -113,7 +112,8 @@ def check_reason(
     Args:
         text: the model's answer.
         label: the clip's emotion or sentiment; None when it has none, then it is not checked.
-        caption: AU phrases of the peak frame, in any of the wordings of `action_units`.
+        aus: codes of all AUs that were measured at the peak frame. A caption, which Eq 3 keeps to
+            the label's, is not enough: of a sad face's smile it says nothing.
         finish: why the server stopped, as in `check_description`.
         refusal: the server itself marked a refusal.
 
@@ -121,11 +121,7 @@ def check_reason(
         The first failed check, None when it is good.
     """
     plain = _QUOTED.sub(" ", text)  # what the person says is no claim of the model's
-    return (
-        _prose(text, REASON_WORDS, finish, refusal)
-        or _label(plain, label)
-        or _face(plain, codes_in("; ".join(caption)))
-    )
+    return _prose(text, REASON_WORDS, finish, refusal) or _label(plain, label) or _face(plain, aus)
 
 
 def whole_sentences(text: str) -> str:

@@ -14,6 +14,7 @@ from emoverse.emt.endpoint import Endpoint
 from emoverse.emt.looks import Looks
 from emoverse.emt.record import Record
 from emoverse.emt.sources import Spoken
+from emoverse.faces import captions
 from emoverse.faces.captions import Style
 
 
@@ -87,6 +88,7 @@ class _Clips:
                 end=end,
                 transcript=utterance.text,
                 caption=clues(utterance, look, self._style),
+                aus=tuple(captions.active(look.intensities or {})),
                 label=utterance.emotion or utterance.sentiment,
             )
 

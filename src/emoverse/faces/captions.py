@@ -84,18 +84,23 @@ def describe(
         raise EmoVerseError(f"Caption style must be paper or merr, not {style!r}.")
     expected = set(aus_of(emotion, wide))
     least = THRESHOLDS[style] if threshold is None else threshold
-    active = sorted(
-        (code for code, value in intensities.items() if code in BY_CODE and value >= least),
-        key=lambda code: (-intensities[code], code),
-    )
-    common = [code for code in active if code in expected]
-    codes = tuple((common or active)[:MOST_PHRASES])
+    shown = active(intensities, least)
+    common = [code for code in shown if code in expected]
+    codes = tuple((common or shown)[:MOST_PHRASES])
     phrases = tuple(_phrase(code, intensities[code], style) for code in codes)
     return Caption(
         phrases,
         codes,
         fallback=not common and bool(codes),
         empty=bool(expected) and not common,
+    )
+
+
+def active(intensities: Mapping[str, float], threshold: float = THRESHOLD) -> list[str]:
+    """AU_frame of Eq 3: the AUs that a face shows, strongest first."""
+    return sorted(
+        (code for code, value in intensities.items() if code in BY_CODE and value >= threshold),
+        key=lambda code: (-intensities[code], code),
     )
 
 
