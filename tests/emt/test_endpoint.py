@@ -151,6 +151,17 @@ def test_what_is_no_chat_completion_is_tried_again(tmp_path: Path, raw: bytes) -
         put(server, tmp_path, Question("Hello again"), retries=1)
 
 
+def test_a_body_that_cannot_be_unpacked_is_tried_again(tmp_path: Path) -> None:
+    packed = Answer(headers={"Content-Encoding": "gzip"}, raw=b"not gzip")
+    with serving(lambda body, number: Answer() if number else packed) as server:
+        assert put(server, tmp_path, Question("Hello")).attempts == 2
+    with (
+        serving(lambda body, number: packed) as server,
+        pytest.raises(EndpointError, match="an unreadable answer from"),
+    ):
+        put(server, tmp_path, Question("Hello again"), retries=1)
+
+
 @pytest.mark.parametrize(
     ("status", "hopeless"), [(400, False), (413, False), (401, True), (404, True)]
 )

@@ -17,20 +17,27 @@ from tests.faces.test_openface_program import program
 from . import drawn
 
 # The drawn face lies within these landmarks; AU12 is highest in OpenFace's frame 8, our 7.
-_ROWS = """
-rows = ["frame, face_id, timestamp, confidence, success, x_0, x_1, y_0, y_1, AU12_r, AU26_r"]
-for n in range(1, 25):
-    rows.append(f"{n}, 0, {(n - 1) / 12:.3f}, 0.98, 1, 105, 215, 40, 205, {4 - abs(n - 8) / 10}, 0")
-(Path(after("-out_dir")) / (after("-of") + ".csv")).write_text("\\n".join(rows) + "\\n")
-"""
+_ROWS = """[
+    f"{n}, 0, {(n - 1) / 12:.3f}, 0.98, 1, 105, 215, 40, 205, {4 - abs(n - 8) / 10}, 0"
+    for n in range(1, 25)
+]"""
 _OPENFACE = FaceWork(settings=Settings(source="openface"), workers=1)
+
+
+def _writing(rows: str) -> str:
+    """A program that writes OpenFace's CSV with these rows, an expression."""
+    return f"""
+header = "frame, face_id, timestamp, confidence, success, x_0, x_1, y_0, y_1, AU12_r, AU26_r"
+lines = [header, *{rows}]
+(Path(after("-out_dir")) / (after("-of") + ".csv")).write_text("\\n".join(lines) + "\\n")
+"""
 
 
 def test_openface_measures_the_clips_of_a_build(
     tmp_path: Path, landmarker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meld, out = drawn.meld(tmp_path / "meld", clips=1), tmp_path / "EMT"
-    monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", _ROWS)))
+    monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", _writing(_ROWS))))
     summary = build(out, meld_dir=meld, faces=_OPENFACE, log=lambda _: None)
     assert summary["au_source"] == "openface" and summary["clips"] == {"with a face": 1}
     (caption,) = [r for r in load_records(out / "train.jsonl") if r.task == "fer"]
@@ -40,6 +47,26 @@ def test_openface_measures_the_clips_of_a_build(
         with Image.open(out / path) as picture:
             assert picture.size == size
     assert "program_sha256" in json.loads((out / "manifest.json").read_text())["faces"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("[]", "No face was found in"),
+        ('["1, 0, 0, 0.2, 1, 105, 215, 40, 205, 3, 0"]', "can be trusted (highest confidence 0.20"),
+        ('["1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"]', "can be trusted (highest confidence 0.00"),
+    ],
+)
+def test_a_clip_without_a_face_keeps_its_video(
+    tmp_path: Path, landmarker: Path, monkeypatch: pytest.MonkeyPatch, rows: str, said: str
+) -> None:
+    meld, out = drawn.meld(tmp_path / "meld", clips=1), tmp_path / "EMT"
+    monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", _writing(rows))))
+    summary = build(out, meld_dir=meld, faces=_OPENFACE, log=lambda _: None)
+    assert summary["clips"] == {"without a face": 1}
+    assert said in (out / "clips.txt").read_text()
+    (emotion,) = [r for r in load_records(out / "train.jsonl") if r.task == "er"]
+    assert emotion.videos == (str(meld / "train" / "train_splits" / "dia0_utt0.mp4"),)
 
 
 def test_what_openface_cannot_measure_is_told_before_the_work(

@@ -218,6 +218,8 @@ async def _attempt(
         return f"no answer in {timeout:g} s", None
     except httpx2.TransportError as error:
         return f"no connection to {client.base_url} ({error or type(error).__name__})", None
+    except httpx2.RequestError as error:  # e.g. a body that is not packed as its header says
+        return f"an unreadable answer from {client.base_url} ({error})", None
     if response.status_code in _PASSING:
         return f"HTTP {response.status_code}{_told(response)}", _ordered_wait(response)
     if response.status_code != 200:

@@ -36,9 +36,10 @@ def read(
             they are reported as Python warnings.
 
     Returns:
-        One entry a row in file order: frame 0-based (OpenFace counts from 1), person = `face_id`
-        or 0, intensities clipped to 0..5, box around the 2D landmarks when the file has them.
-        Rows that OpenFace itself calls failed are kept with `success` False.
+        One entry a row in file order, none for a clip without a face: frame 0-based (OpenFace
+        counts from 1), person = `face_id` or 0, intensities clipped to 0..5, box around the 2D
+        landmarks when the file has them. Rows that OpenFace itself calls failed are kept with
+        `success` False.
 
     Raises:
         EmoVerseError: the file is missing, has no AU columns, or no row of it can be read.
@@ -64,8 +65,6 @@ def read(
             wrong.append(Problem(path, rows.line_num, f"{error}; the row was skipped."))
     if wrong and not found:
         raise EmoVerseError(f"{path}: none of its {len(wrong)} rows can be read, e.g. {wrong[0]}")
-    if not found:
-        raise EmoVerseError(f"{path} has a header but no rows; run OpenFace on a clip with a face.")
     if problems is not None:
         problems.extend(wrong)
     else:

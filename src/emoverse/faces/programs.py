@@ -66,15 +66,18 @@ def analyse(
 
     Returns:
         The track as `analyse_faces` gives it, without likenesses. Landmarks and portraits are
-        left out where no face is found again in the frame.
+        left out where no face is found again in the frame; without a certain face there is no
+        peak, and a warning says so.
 
     Raises:
-        EmoVerseError: the program is not there, fails, or finds no certain face.
+        EmoVerseError: the program is not there, or fails.
     """
     found = measure(clip, source, aus=aus, person=person, min_confidence=min_confidence, eyes=eyes)
+    if found.peak is None:
+        return FaceTrack(info=video.probe(clip), warnings=found.warnings)
     peaks = peak.peaks_by_person(found.frames, aus=aus, min_confidence=min_confidence)
-    wanted = {found.peak.frame} if found.peak else set()
-    pictures = _pictures(clip, wanted | {one.frame for one in peaks.values()}, max_side)
+    wanted = {found.peak.frame, *(one.frame for one in peaks.values())}
+    pictures = _pictures(clip, wanted, max_side)
     scale = next((p.shape[1] / found.picture[0] for p in pictures.values() if found.picture), 1.0)
     frames = tuple(_scaled(frame, scale) for frame in found.frames)
     portraits = []
@@ -82,14 +85,14 @@ def analyse(
         image = pictures[one.frame]
         if (face := _found_again(_scaled(one, scale), eyes.detect(image))) is not None:
             portraits.append(PersonPeak(_scaled(one, scale), image, face.landmarks))
-    best = _scaled(found.peak, scale) if found.peak else None
-    own = next((p for p in portraits if best and p.frame == best), None)
+    best = _scaled(found.peak, scale)
+    own = next((p for p in portraits if p.frame == best), None)
     return FaceTrack(
         info=video.probe(clip),
         frames=frames,
         people=found.people,
         peak=best,
-        peak_image=pictures[best.frame] if best else None,
+        peak_image=pictures[best.frame],
         peak_landmarks=own.landmarks if own else None,
         caption=found.caption,
         portraits=tuple(portraits),

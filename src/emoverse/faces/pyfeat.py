@@ -31,7 +31,7 @@ def measure(clip: Path | str, *, fps: float) -> list[AUFrame]:
         One entry a face, persons by where faces lie.
 
     Raises:
-        EmoVerseError: py-feat is not installed, or found no face.
+        EmoVerseError: py-feat is not installed.
     """
     try:
         from feat import Detector
@@ -44,10 +44,7 @@ def measure(clip: Path | str, *, fps: float) -> list[AUFrame]:
     kind = "video" if fps else "image"
     table: Any = Detector().detect(str(clip), data_type=kind)
     rows = [_row(row, fps) for row in table.to_dict("records")]
-    found = [row for row in rows if row is not None]
-    if not found:
-        raise EmoVerseError(f"py-feat found no face in {clip}; use a clearer clip.")
-    return by_boxes(found)
+    return by_boxes([row for row in rows if row is not None])
 
 
 def _row(row: Mapping[str, Any], fps: float) -> AUFrame | None:

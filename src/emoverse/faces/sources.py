@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ class Measurement:
         frames: every measured face.
         people: number of persons.
         picture: (width, height) in pixels that the boxes are measured in, None when unknown.
-        peak: by Eq 1 and 2; None without a face.
+        peak: by Eq 1 and 2; None without a face that can be trusted, and a warning says so.
         caption: Eq 3 at the peak.
         warnings: plain sentences.
     """
@@ -87,18 +87,31 @@ def measure(
         rows, picture = pyfeat.measure(clip, fps=info.fps), (info.width, info.height)
     else:
         return _mediapipe(clip, source, emotion, style, aus, person, min_confidence, eyes)
-    chosen = rows
-    if person == "speaker":
-        one = speaker.speaker(rows, min_confidence=min_confidence)
-        chosen = [row for row in rows if row.person == one]
-    highest = peak.peak(chosen, aus=aus, min_confidence=min_confidence)
+    chosen = [row for row in rows if peak.trusted(row, min_confidence)]
+    notes = [*map(str, problems)]
+    if not chosen:
+        notes.append(_no_peak(rows, clip, min_confidence))
+    elif person == "speaker":
+        one = speaker.speaker(chosen, min_confidence=min_confidence)
+        chosen = [row for row in chosen if row.person == one]
+    highest = peak.peak(chosen, aus=aus, min_confidence=min_confidence) if chosen else None
     return Measurement(
         tuple(rows),
         len({row.person for row in rows}),
         picture,
         highest,
-        describe(highest.intensities, emotion, style=style),
-        tuple(map(str, problems)),
+        describe(highest.intensities, emotion, style=style) if highest else None,
+        tuple(notes),
+    )
+
+
+def _no_peak(rows: Sequence[AUFrame], clip: Path | str, min_confidence: float) -> str:
+    if not rows:
+        return f"No face was found in {clip}."
+    best = max(row.confidence for row in rows)
+    return (
+        f"None of {len(rows)} measured faces in {clip} can be trusted (highest confidence "
+        f"{best:.2f}, needed {min_confidence:.2f}), so there is no peak."
     )
 
 
