@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from emoverse.faces import FaceTrack
+from emoverse.faces.video import VideoInfo
+from emoverse.inference.interview import Watched
+from emoverse.serving.settings import Limits
 from emoverse.serving.talk import Talk
 
 from ..faces.clips import write
 from ..inference.film_made import Model
-from .running import Running
+from .running import Running, make_settings, running
 from .test_jobs import _ended
 
 LINES = [
@@ -63,6 +68,34 @@ def test_a_line_after_the_end_is_told_and_the_job_goes_on(live: Running, film: P
 def test_a_transcript_without_words_is_told(live: Running, film: Path) -> None:
     job = _job(live, film, [{"start": 3.0, "end": 3.0, "text": " "}])
     assert job["state"] == "failed" and "no line with words" in job["error"]
+
+
+def test_what_is_too_long_is_told_in_its_part_and_the_job_goes_on(
+    landmarker: Path, film: Path, tmp_path: Path
+) -> None:
+    long = [line | {"text": "so happy " * 150} for line in LINES[:2]]
+    with running(make_settings(tmp_path, Limits(tokens=500))) as server:
+        job = _job(server, film, [*long, LINES[2]])
+        assert job["state"] == "done"
+        assert ["tokens" in (part["error"] or "") for part in job["parts"]] == [True] * 3
+        lines = [LINES[2] | {"text": "so happy " * 300}] * 2
+        job = _job(server, film, lines, by="part", part="3")
+        assert job["state"] == "done"
+        assert "4000 characters; shorten the parts" in job["parts"][1]["error"]
+
+
+def test_what_stands_before_an_utterance_is_limited() -> None:
+    lines = [
+        {"start": 2.0 * n, "end": 2.0 * n + 1, "text": f"{n} " + "x" * 3000, "speaker": "Ann"}
+        for n in range(4)
+    ]
+    talk = Talk(lines, ["er"], "m")
+    for _ in range(3):
+        talk.take({})
+    info = VideoInfo(Path("film.mp4"), 64, 48, 25.0, 8.0, 200, 0, False)
+    watched = Watched("film.mp4", FaceTrack(info))
+    (question,) = next(talk.ask(watched))
+    assert re.findall("[0-9]+(?= x)", question.record.query) == ["1", "2", "3"]
 
 
 def test_causes_are_asked_window_by_window_and_a_talk_can_be_taken_up() -> None:

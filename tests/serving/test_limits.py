@@ -17,6 +17,7 @@ from PIL import Image
 from emoverse.errors import EmoVerseError
 from emoverse.inference.engine import Engine
 from emoverse.serving.settings import Limits, Settings, checked
+from emoverse.tasks import er
 
 from ..faces.clips import write
 from ..models.tiny import tiny_model
@@ -214,6 +215,28 @@ def test_health_tells_that_the_model_no_longer_answers(landmarker: Path, tmp_pat
         server.service.backend._queue.stop()
         answer = server.client.get("/healthz")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_stopped")
+
+
+def test_a_question_of_too_many_tokens_is_refused(
+    landmarker: Path, root_folder: Path, tmp_path: Path
+) -> None:
+    settings = make_settings(tmp_path, Limits(tokens=300), roots=(root_folder,))
+    long = "so happy " * 200
+    with running(settings) as server:
+        chat = {"model": server.service.backend.name, "stream": True}
+        for address, asked in (
+            ("/v1/analyze", {"path": "sub/grey.mp4", "text": long}),
+            ("/v1/dialogue", {"turns": [{"text": long}]}),
+            ("/v1/dialogue", {"turns": [{"text": "so happy " * 30, "emotion": "joy"}] * 8}),
+            (
+                "/v1/chat/completions",
+                chat | {"messages": [{"role": "user", "content": er.query(long)}]},
+            ),
+        ):
+            answer = server.client.post(address, json=asked)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_long")
+            assert "300 tokens" in answer.json()["error"]["message"]
+        assert server.client.post("/v1/dialogue", json=TURNS).status_code == 200
 
 
 def _decoders() -> list[psutil.Process]:

@@ -18,7 +18,7 @@ from emoverse.inference.analysis import Analysis
 from emoverse.inference.engine import Engine
 from emoverse.inference.interview import Interview, Prediction, Question, Watched
 from emoverse.serving.metrics import Metrics
-from emoverse.serving.problems import Refused
+from emoverse.serving.problems import Refused, TooLong
 from emoverse.serving.queue import Batcher
 from emoverse.serving.settings import Settings
 from emoverse.tasks import SYSTEM_PROMPT, ecpe, er, eri, fer, msa, task_of
@@ -116,8 +116,13 @@ class Local:
         self.name = engine.name
         self.frames = engine.frames
         self._engine = engine
+        self._most = settings.limits.tokens
         self._queue = Batcher(
-            engine.ask, size=settings.batch, window=settings.window, metrics=metrics
+            engine.ask,
+            size=settings.batch,
+            window=settings.window,
+            metrics=metrics,
+            check=lambda question: self._check_length(question.record.query),
         )
 
     @property
@@ -140,15 +145,18 @@ class Local:
 
         Raises:
             EmoVerseError: the interview refuses what it was given.
+            TooLong: one of its questions is.
         """
         return await self._queue.conduct(interview, told)
 
     def check(self, query: str) -> None:
-        """Refuse what is in none of the five tasks' wording.
+        """Refuse what is in none of the five tasks' wording, or too long.
 
         Raises:
             EmoVerseError: it shows no task, or a conversation in it is malformed.
+            TooLong: it has too many words.
         """
+        self._check_length(query)
         if task_of(query) == "ecpe":
             ecpe.parse_query(query)
 
@@ -164,16 +172,25 @@ class Local:
         task = task_of(query)
         question = Question(Record(query, "", task), shown)
         found = await self._queue.conduct(_single(question), told)
-        count = self._engine.model.tokenizer
         return Said(
             found.text,
             task,
             found.label,
             dict(found.probabilities),
             "stop",
-            len(count(query)["input_ids"]),
-            len(count(found.text)["input_ids"]),
+            self._tokens(query),
+            self._tokens(found.text),
         )
+
+    def _tokens(self, text: str) -> int:
+        return len(self._engine.model.tokenizer(text)["input_ids"])
+
+    def _check_length(self, query: str) -> None:
+        if (count := self._tokens(query)) > self._most:
+            raise TooLong(
+                f"A question to the model may have {self._most} tokens of words, and this text "
+                f"makes one of {count}; send less text, or fewer turns."
+            )
 
 
 class Remote:

@@ -15,7 +15,7 @@ from typing import Any
 from emoverse.inference.interview import Watched
 from emoverse.serving.backends import Backend, Said
 from emoverse.serving.media import from_data_url
-from emoverse.serving.problems import Refused, body
+from emoverse.serving.problems import Refused, TooLong, body
 from emoverse.serving.sandbox import Sandbox
 from emoverse.serving.schemas import (
     MOST_CHAT,
@@ -75,7 +75,7 @@ def read(request: ChatRequest, model: str) -> Asked:
     if not query:
         raise Refused(422, "bad_request", "The user message holds no text; ask something.")
     if max(len(query), len(system)) > MOST_CHAT:
-        raise Refused(413, "too_long", f"A message has over {MOST_CHAT} characters; cut it.")
+        raise TooLong(f"A message has over {MOST_CHAT} characters; cut it.")
     if len(urls) > _MOST_MEDIA:
         raise Refused(422, "bad_request", f"At most {_MOST_MEDIA} pictures or videos; send fewer.")
     return Asked(system or None, query, tuple(urls))

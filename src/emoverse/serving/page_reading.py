@@ -28,7 +28,7 @@ from emoverse.serving.backends import Backend
 from emoverse.serving.logs import log
 from emoverse.serving.media import under_roots
 from emoverse.serving.page_clips import Held
-from emoverse.serving.problems import Refused
+from emoverse.serving.problems import Refused, TooLong
 from emoverse.serving.schemas import MOST_DIALOGUE, MOST_TEXT, Dialogue
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ def read_dialogue(service: Service, asked: Dialogue, model: str) -> AsyncGenerat
         EmoVerseError: a turn is malformed, or a clip cannot be read.
     """
     if sum(len(turn.text) for turn in asked.turns) > MOST_DIALOGUE:
-        told = f"A conversation may have {MOST_DIALOGUE} characters; cut it."
-        raise Refused(413, "too_long", told)
+        raise TooLong(f"A conversation may have {MOST_DIALOGUE} characters; cut it.")
     turns, _, _ = load_turns([turn.model_dump(exclude_none=True) for turn in asked.turns])
     roots = service.settings.roots
     files = {turn.clip: under_roots(turn.clip, roots) for turn in asked.turns if turn.clip}

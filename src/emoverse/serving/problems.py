@@ -31,6 +31,13 @@ class Refused(Exception):
         self.retry_after = retry_after
 
 
+class TooLong(Refused):
+    """A text that is more than the model is to read at once."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(413, "too_long", message)
+
+
 def body(code: str, message: str) -> dict[str, Any]:
     """The JSON of an error, in the form that OpenAI's clients expect."""
     return {"error": {"message": message, "type": code, "param": None, "code": code}}

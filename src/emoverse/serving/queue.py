@@ -44,7 +44,15 @@ class _Talk:
 class Batcher:
     """A queue in front of a model."""
 
-    def __init__(self, ask: Ask, *, size: int, window: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        *,
+        size: int,
+        window: float,
+        metrics: Metrics,
+        check: Callable[[Question], None] = lambda _: None,
+    ) -> None:
         """Make a queue; `start` sets it to work.
 
         Args:
@@ -52,8 +60,10 @@ class Batcher:
             size: most questions answered together.
             window: seconds that a first question waits for company.
             metrics: where batches are counted.
+            check: refuses a question, and with it its interview, before it waits.
         """
         self._ask = ask
+        self._check = check
         self._size = size
         self._window = window
         self._metrics = metrics
@@ -126,14 +136,14 @@ class Batcher:
     def _advance(self, talks: list[_Talk], fresh: Sequence[_Talk]) -> None:
         """Begin the fresh ones of some talks, answer one batch, and go on where all is answered."""
         for talk in fresh:
-            _step(talk, None)
+            self._step(talk, None)
         open_ = [talk for talk in talks if _lives(talk)]
         self._metrics.queued.set(sum(len(talk.waiting) for talk in open_))
         if open_:
             self._answer(_chosen(open_, self._size))
         for talk in filter(_lives, open_):
             if not talk.waiting and len(talk.answers) == len(talk.questions):
-                _step(talk, [talk.answers[n] for n in range(len(talk.questions))])
+                self._step(talk, [talk.answers[n] for n in range(len(talk.questions))])
 
     def _answer(self, batch: list[tuple[_Talk, int]]) -> None:
         start = time.perf_counter()
@@ -161,6 +171,23 @@ class Batcher:
         for (talk, place), answer in zip(batch, found, strict=True):
             talk.answers[place] = answer
 
+    def _step(self, talk: _Talk, answers: list[Prediction] | None) -> None:
+        """Send answers (None at the start) and take the next questions, or the result."""
+        try:
+            interview = talk.interview
+            talk.questions = next(interview) if answers is None else interview.send(answers)
+            for question in talk.questions:
+                self._check(question)
+        except StopIteration as end:
+            talk.questions = []
+            talk.waiting.clear()
+            _settle(talk, end.value, None)
+        except Exception as error:
+            _fail(talk, error)
+        else:
+            talk.answers = {}
+            talk.waiting = deque(range(len(talk.questions)))
+
 
 def _chosen(talks: Sequence[_Talk], size: int) -> list[tuple[_Talk, int]]:
     """The oldest question, and others of its task; taken off what waits."""
@@ -173,21 +200,6 @@ def _chosen(talks: Sequence[_Talk], size: int) -> list[tuple[_Talk, int]]:
                 talk.waiting.remove(place)
                 chosen.append((talk, place))
     return chosen
-
-
-def _step(talk: _Talk, answers: list[Prediction] | None) -> None:
-    """Send answers (None at the start) and take the next questions, or the result."""
-    try:
-        talk.questions = next(talk.interview) if answers is None else talk.interview.send(answers)
-    except StopIteration as end:
-        talk.questions = []
-        talk.waiting.clear()
-        _settle(talk, end.value, None)
-    except Exception as error:
-        _fail(talk, error)
-    else:
-        talk.answers = {}
-        talk.waiting = deque(range(len(talk.questions)))
 
 
 def _fail(talk: _Talk, error: Exception) -> None:

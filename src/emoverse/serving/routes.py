@@ -18,7 +18,7 @@ from emoverse.inference.interview import Watched, clip_interview, dialogue_inter
 from emoverse.serving import chat, problems
 from emoverse.serving.jobs import ENDED, Row
 from emoverse.serving.media import shown_name, stored, under_roots
-from emoverse.serving.problems import Refused
+from emoverse.serving.problems import Refused, TooLong
 from emoverse.serving.schemas import (
     MOST_DIALOGUE,
     Analysis,
@@ -119,8 +119,7 @@ async def dialogue(request: Request, asked: Dialogue) -> Analysis:
     """Read a conversation: every utterance's emotion, and which utterance caused which."""
     service = _service(request)
     if sum(len(turn.text) for turn in asked.turns) > MOST_DIALOGUE:
-        told = f"A conversation may have {MOST_DIALOGUE} characters; cut it."
-        raise Refused(413, "too_long", told)
+        raise TooLong(f"A conversation may have {MOST_DIALOGUE} characters; cut it.")
     turns, _, _ = load_turns([turn.model_dump(exclude_none=True) for turn in asked.turns])
     files = {
         turn.clip: under_roots(turn.clip, service.settings.roots)

@@ -17,8 +17,9 @@ from emoverse.serving.jobs import ENDED, Row, Store
 from emoverse.serving.logs import log
 from emoverse.serving.media import under_roots
 from emoverse.serving.metrics import Metrics
-from emoverse.serving.problems import Refused
+from emoverse.serving.problems import Refused, TooLong
 from emoverse.serving.sandbox import Piece, Sandbox
+from emoverse.serving.schemas import MOST_TEXT
 from emoverse.serving.settings import Settings
 from emoverse.serving.talk import Talk
 
@@ -187,12 +188,12 @@ class Runner:
 
     async def _part(self, piece: Piece, row: Row) -> dict[str, Any]:
         part: dict[str, Any] = {"start": piece.start, "end": piece.end}
-        text = _said(row.request["transcript"], piece)
         tasks = row.request["tasks"]
         try:
+            text = _said(row.request["transcript"], piece)
             interview = clip_interview(piece.watched, text, tasks, self._backend.name)
             part["analysis"] = (await self._backend.conduct(interview)).to_json()
-        except EmoVerseError as error:  # a part without face and words, most often
+        except (EmoVerseError, TooLong) as error:  # a part without face and words, most often
             part["error"] = str(error)
         return part
 
@@ -214,16 +215,19 @@ class Runner:
                 failed, duration = 0, piece.duration
                 analysis = await self._backend.conduct(talk.ask(piece.watched))
                 part["analysis"] = analysis.to_json()
+            except (EmoVerseError, TooLong) as error:
+                part["error"] = str(error)
             except Refused as error:
                 failed += piece is None
                 if piece is not None or at.number == 1 or failed == _MOST_FAILED:
                     raise
                 part["error"] = str(error)
-            except EmoVerseError as error:
-                part["error"] = str(error)
             talk.take(part)
             if causes := talk.ask_causes():
-                part["pairs"] = talk.pairs(await self._backend.conduct(causes))
+                try:
+                    part["pairs"] = talk.pairs(await self._backend.conduct(causes))
+                except TooLong as error:
+                    part["error"] = str(error)
             last = talk.following() is None
             done = duration if last else min(at.end, duration)
             self._store.add_part(row.id, at.number - 1, part, done, duration)
@@ -246,7 +250,11 @@ class Runner:
 
 
 def _said(transcript: list[dict[str, Any]], piece: Piece) -> str | None:
-    """The lines whose middle lies in a part; what comes after the video goes with its last."""
+    """The lines whose middle lies in a part; what comes after the video goes with its last.
+
+    Raises:
+        TooLong: they are more than a clip may come with.
+    """
     lines = [
         line["text"]
         for line in transcript
@@ -254,7 +262,12 @@ def _said(transcript: list[dict[str, Any]], piece: Piece) -> str | None:
         <= (line["start"] + line["end"]) / 2
         < (math.inf if piece.last else piece.end)
     ]
-    return " ".join(lines) or None
+    said = " ".join(lines)
+    if len(said) > MOST_TEXT:
+        raise TooLong(
+            f"The lines of this part have over {MOST_TEXT} characters; shorten the parts."
+        )
+    return said or None
 
 
 def _event(kind: str, value: dict[str, Any], number: int | None = None) -> bytes:

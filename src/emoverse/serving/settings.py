@@ -29,6 +29,7 @@ class Limits:
         request_seconds: from the end of the upload to the answer.
         body_seconds: to send a request's body.
         header_seconds: to send a request's headers.
+        tokens: of words in one question to the model here, whose memory grows with their square.
         decode_seconds: of wall time, and of processor time a core, to decode one clip.
         decode_bytes: of address space of a decoding process.
     """
@@ -42,6 +43,7 @@ class Limits:
     request_seconds: float = 120.0
     body_seconds: float = 120.0
     header_seconds: float = 15.0
+    tokens: int = 4096
     decode_seconds: float = 60.0
     decode_bytes: int = 4 << 30
 

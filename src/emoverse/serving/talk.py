@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from emoverse.errors import EmoVerseError
@@ -18,6 +19,8 @@ from emoverse.inference.parts import Part, parts_of
 from emoverse.inference.transcripts import Cue
 
 _NOBODY = "Someone"  # as in training
+MOST_CONTEXT = 8000
+"""Characters of the earlier turns that stand before an utterance."""
 
 
 class Talk:
@@ -61,7 +64,7 @@ class Talk:
         """What is asked about the utterance that is read next."""
         at = self._parts[len(self._emotions)]
         before = [part for part in self._read() if part.conversation == at.conversation]
-        context = [(part.speaker or _NOBODY, part.text or "") for part in before[-CONTEXT:]]
+        context = _newest(before[-CONTEXT:])
         return clip_interview(
             watched, at.text, self._tasks, self._model, speaker=at.speaker, context=context
         )
@@ -101,6 +104,13 @@ class Talk:
         read = sum(part.conversation == conversation for part in self._read())
         window = next((one for one in windows(len(turns)) if one.stop == read), None)
         return ([], None) if window is None else (turns[window.first : window.stop], window)
+
+
+def _newest(before: Sequence[Part]) -> list[tuple[str, str]]:
+    """Speakers and texts of the last of some utterances, as many as may stand before one."""
+    sizes = accumulate(len(part.text or "") for part in reversed(before))
+    count = sum(size <= MOST_CONTEXT for size in sizes)
+    return [(part.speaker or _NOBODY, part.text or "") for part in before[len(before) - count :]]
 
 
 def _unseen(clip: str) -> Watched:
