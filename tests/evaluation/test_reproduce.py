@@ -249,7 +249,7 @@ def test_zero_shot_is_the_model_before_its_first_step(tmp_path: Path, monkeypatc
     weights = load_file(tmp_path / "zero/adapter_model.safetensors")
     changed = [name for name, value in weights.items() if "lora_B" in name and value.any()]
     assert any("lora_B" in name for name in weights) and not changed
-    assert training_of(str(tmp_path / "zero")) == {"share": 0.0, "seed": 0}
+    assert training_of(str(tmp_path / "zero")) == {"share": 0.0, "seed": 0, "tasks": []}
 
 
 @pytest.mark.slow
@@ -310,6 +310,27 @@ def test_an_ablation_tells_differences_with_ranges_and_leaves_the_papers_cells_o
     assert "not trained for it" in markdown(result, "x.svg")
     assert "ahead in 4 of 4 comparisons" in " ".join(claims(result))
     assert json.dumps(plain(result)) and "not at hand" not in comma_separated(result)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_finished_runs_count_for_what_their_models_were_trained_for(tmp_path: Path, written: bool):
+    runs = _three(tmp_path)
+    for name, recipe in (("MSA only", "single-msa"), ("ER only", None)):
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        if recipe:
+            write_json(folder / "recipe.json", to_dict(load_recipe(RECIPES / f"{recipe}.yaml")))
+        file = runs[name][0] / "run.json"
+        # A run of before has no `training`; the model's folder then tells.
+        training = training_of(str(folder)) if written else None
+        write_json(file, read_json(file) | {"model": str(folder), "training": training})
+    result = reproduce("table6", runs)
+    # No recipe tells what "ER only" was trained for, so it is no rival on anything.
+    own = {(one.variant, one.column[0]) for one in result.differences if one.own}
+    assert own == {("MSA only", "msa")}
+    assert "of 2 comparisons" in " ".join(claims(result))
+    with pytest.raises(EmoVerseError, match="'Foo' is no row of table VI"):
+        reproduce("table6", runs | {"Foo": runs["M2SE"]})
 
 
 def test_a_difference_is_called_by_its_range():

@@ -55,7 +55,7 @@ def reproduce(
             "--run",
             metavar="[NAME=]DIR",
             help="Take a finished `emoverse eval` in place of asking a model; repeatable. Without "
-            "NAME the row is called by its model.",
+            "NAME the row is called by its model; table6-8: NAME is a row of the table.",
         ),
     ] = None,
     data: Annotated[

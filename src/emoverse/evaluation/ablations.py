@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from emoverse.errors import EmoVerseError
-from emoverse.evaluation.paper_tables import FULL, PaperRow, PaperTable
+from emoverse.evaluation.paper_tables import FULL, PaperRow, PaperTable, check_rows
 from emoverse.files import read_json, sha256_of, write_json
 from emoverse.m2se.recipe import Recipe, load_recipe, to_dict
 from emoverse.training import checkpoint
@@ -64,11 +64,7 @@ def variants(
             is missing and may not be trained.
     """
     given, train = given or {}, train or train_recipe
-    names = [row.name for row in table.rows]
-    if strange := set(given) - set(names):
-        raise EmoVerseError(
-            f"{min(strange)!r} is no row of table {table.number}; use {', '.join(names)}."
-        )
+    check_rows(table, given)
     recipe_of = {
         row.name: _recipe(row, table, recipes, base, overrides)
         for row in table.rows

@@ -7,8 +7,10 @@ what they compare, not by their figures: these cells are None and are printed as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+from emoverse.errors import EmoVerseError
 
 SOURCE = "arXiv 2412.08049"
 FULL = "m2se.yaml"  # the recipe of all stages and tasks, which the ablations change
@@ -54,6 +56,15 @@ class PaperTable:
     reference: str | None = None
     question: str | None = None
     note: str | None = None
+
+
+def check_rows(table: PaperTable, names: Collection[str]) -> None:
+    """Raise EmoVerseError unless every name is a row of the table."""
+    rows = [row.name for row in table.rows]
+    if strange := set(names) - set(rows):
+        raise EmoVerseError(
+            f"{min(strange)!r} is no row of table {table.number}; use {', '.join(rows)}."
+        )
 
 
 MSA = (("msa", "acc2_nn"), ("msa", "acc2_np"))

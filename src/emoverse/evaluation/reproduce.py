@@ -14,9 +14,9 @@ from emoverse.errors import EmoVerseError
 from emoverse.evaluation.compare import compare
 from emoverse.evaluation.floors import floors
 from emoverse.evaluation.gold import conversation_key, unique_ids
-from emoverse.evaluation.paper_tables import PAPER, SOURCE, Column, PaperTable
+from emoverse.evaluation.paper_tables import PAPER, SOURCE, Column, PaperTable, check_rows
 from emoverse.evaluation.runner import Answerer, evaluate, scored_run
-from emoverse.evaluation.runs import load_run
+from emoverse.evaluation.runs import load_run, trained_tasks
 from emoverse.evaluation.score import block
 from emoverse.evaluation.tables import Cell, Difference, Line, Result
 from emoverse.m2se.recipe import Recipe
@@ -130,13 +130,17 @@ def reproduce(
         runs: row name to folders that `emoverse eval` wrote; together they answer at most one file
             a task. An ablation's rows keep the names of the table.
         protocol: `paper` or `strict`.
-        recipes: ablations: what each variant was trained by, where known.
+        recipes: ablations: what each variant was trained by; where it is not named, the recipe in
+            the folder of the model that the run asked tells.
         notes: further sentences to stand beside the figures.
 
     Raises:
-        EmoVerseError: a folder holds no run, or no run answers the table's tasks.
+        EmoVerseError: a folder holds no run, no run answers the table's tasks, or an ablation has
+            no such row.
     """
     table = paper_table(name)
+    if table.reference is not None:
+        check_rows(table, runs)
     ours: list[Line] = []
     under: dict[str, Line] = {}
     origins: list[dict[str, Any]] = []
@@ -295,7 +299,7 @@ def _differences(
             if name == reference or task not in folders[reference]:
                 continue
             compared = compare(folder, folders[reference][task], protocol)["tasks"][task]
-            own = _trained_for(task, recipes.get(name), name)
+            own = _trained_for(task, recipes.get(name), folder, name)
             for column in table.columns:
                 if column[0] == task and (row := compared["figures"].get(column[1])):
                     low, high = row["interval"]
@@ -307,11 +311,13 @@ def _differences(
     return found
 
 
-def _trained_for(task: str, recipe: Recipe | None, name: str) -> bool:
-    """Whether a variant is a fair rival on a task: it saw it in training."""
-    if name == "zero-shot":
+def _trained_for(task: str, recipe: Recipe | None, run: Path, name: str) -> bool:
+    """Whether a variant is a fair rival on a task: it is known to have seen it in training."""
+    if name == "zero-shot":  # its recipe is the one it would be trained by
         return False
-    return recipe is None or any(stage.rates.get(task, 0) > 0 for stage in recipe.stages)
+    if recipe is None:
+        return task in trained_tasks(load_run(run).settings)
+    return any(stage.rates.get(task, 0) > 0 for stage in recipe.stages)
 
 
 def _notes(table: PaperTable, protocol: str) -> list[str]:

@@ -217,20 +217,36 @@ def model_sha256(model: str, *, calibrated: bool = True) -> str | None:
 
 
 def training_of(model: str) -> dict[str, Any] | None:
-    """How much of its training data a model has seen.
+    """What a model was trained for, and how much of its training data it has seen.
 
     Args:
         model: `compact` or a model folder.
 
     Returns:
-        `share` of the samples that its recipe used, 0 for one that was never trained, and `seed`;
-        None where no recipe tells.
+        `share` of the samples that its recipe used, 0 for one that was never trained, `seed`, and
+        the `tasks` that a stage had queries for; None where no recipe tells.
     """
     recipe = known_recipe(folder_of(model))
     if not recipe:
         return None
-    share = recipe.get("share", 1.0) if recipe.get("stages") else 0.0
-    return {"share": share, "seed": recipe.get("seed", 0)}
+    stages = recipe.get("stages") or ()
+    tasks = {task for stage in stages for task, rate in stage["rates"].items() if rate > 0}
+    return {
+        "share": recipe.get("share", 1.0) if stages else 0.0,
+        "seed": recipe.get("seed", 0),
+        "tasks": sorted(tasks),
+    }
+
+
+def trained_tasks(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tasks that the model of a run was trained for, by its run.json; () where nothing tells.
+
+    A run.json written before `training` named tasks is helped out by the model's folder.
+    """
+    training = settings.get("training") or {}
+    if "tasks" not in training:
+        training = training_of(settings["model"]) or {}
+    return tuple(training.get("tasks", ()))
 
 
 def _drop_torn_line(path: Path) -> None:
