@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +25,9 @@ def start(folder: str) -> Callable[[str], None]:
         if task == "hang":
             (Path(folder) / f"pid-{os.getpid()}").touch()
             time.sleep(600)
+        if task == "hang in a program":
+            with subprocess.Popen(["sleep", "600"]) as program:
+                (Path(folder) / f"pid-{program.pid}").touch()
         if task == "raise":
             raise ValueError("no such thing")
         (Path(folder) / task).write_text(str(os.getpid()))
@@ -40,9 +44,9 @@ def dies_at_start() -> Callable[[str], None]:
     os._exit(3)
 
 
-if __name__ == "__main__":  # a parent that is killed while its worker hangs
+if __name__ == "__main__":  # a parent that is killed while its worker is at a task
     from functools import partial
 
     from emoverse.emt import pool
 
-    list(pool.run(partial(start, sys.argv[1]), ["hang"], workers=1, timeout=600))
+    list(pool.run(partial(start, sys.argv[1]), [sys.argv[2]], workers=1, timeout=600))

@@ -62,14 +62,31 @@ def test_workers_that_cannot_start_stop_the_run(tmp_path: Path, work: Any) -> No
         list(pool.run(work.cannot_start, ["a"], workers=0, timeout=60))
 
 
-def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path, work: Any) -> None:
-    parent = subprocess.Popen([sys.executable, work.__file__, str(tmp_path)])
+@pytest.mark.parametrize("task", ["hang", "hang in a program"])
+def test_workers_and_their_programs_do_not_outlive_a_killed_parent(
+    tmp_path: Path, work: Any, task: str
+) -> None:
+    parent = subprocess.Popen([sys.executable, work.__file__, str(tmp_path), task])
     try:
-        worker = int(_wait(lambda: next(tmp_path.glob("pid-*"), None)).name.removeprefix("pid-"))
+        hanging = _wait(lambda: _hanging(tmp_path))
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    _wait(lambda: None if _alive(worker) else True)
+    _wait(lambda: None if _alive(hanging) else True)
+
+
+def test_a_program_ends_with_the_worker_that_took_too_long(tmp_path: Path, work: Any) -> None:
+    start = partial(work.start, str(tmp_path))
+    (done,) = pool.run(start, ["hang in a program"], workers=1, timeout=3)
+    assert done.failure == "took more than 3 seconds"
+    program = _hanging(tmp_path)
+    assert program is not None
+    _wait(lambda: None if _alive(program) else True, seconds=10)
+
+
+def _hanging(folder: Path) -> int | None:
+    """The process that said it hangs."""
+    return next((int(file.name.removeprefix("pid-")) for file in folder.glob("pid-*")), None)
 
 
 def _wait(found: Any, seconds: float = 60) -> Any:

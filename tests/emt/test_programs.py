@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,19 @@ def test_a_clip_without_a_face_keeps_its_video(
     assert said in (out / "clips.txt").read_text()
     (emotion,) = [r for r in load_records(out / "train.jsonl") if r.task == "er"]
     assert emotion.videos == (str(meld / "train" / "train_splits" / "dia0_utt0.mp4"),)
+
+
+def test_openface_is_stopped_before_its_worker(
+    tmp_path: Path, landmarker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meld, out, left = drawn.meld(tmp_path / "meld", clips=1), tmp_path / "EMT", tmp_path / "left"
+    left.mkdir()
+    monkeypatch.setenv("TMPDIR", str(left))  # where OpenFace's own files lie for a while
+    monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", "time.sleep(60)")))
+    summary = build(out, meld_dir=meld, faces=replace(_OPENFACE, timeout=5.0), log=lambda _: None)
+    assert summary["clips"] == {"unreadable": 1}
+    assert "took longer than 4 seconds" in (out / "clips.txt").read_text()
+    assert not list(left.glob("emoverse-*"))
 
 
 def test_what_openface_cannot_measure_is_told_before_the_work(

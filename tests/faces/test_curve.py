@@ -78,3 +78,11 @@ def test_faces_draws_it(tmp_path: Path, landmarker: Path) -> None:
     assert done.exit_code == 0, done.output
     found = ET.fromstring(out.read_text(encoding="utf-8"))
     assert len(list(found.iter(f"{SVG}image"))) == 1
+
+
+def test_without_a_face_the_command_says_that_nothing_was_drawn(tmp_path: Path) -> None:
+    clip, out = tmp_path / "nobody.csv", tmp_path / "curve.svg"
+    clip.write_text("frame, timestamp, confidence, success, AU12_r\n1, 0, 0, 0, 0\n")
+    done = CliRunner().invoke(app, ["faces", str(clip), "--curve", str(out)])
+    assert done.exit_code == 0 and not out.exists()
+    assert f"{out} was not drawn" in done.stderr

@@ -8,6 +8,7 @@ import pytest
 
 from emoverse.errors import EmoVerseError
 from emoverse.faces import openface_program, sources
+from tests.emt import drawn
 
 from .clips import write
 
@@ -82,3 +83,19 @@ def test_its_failures_are_told(
     monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", body)))
     with pytest.raises(EmoVerseError, match=said):
         openface_program.measure(clip, timeout=1.0)
+
+
+def test_a_long_clip_keeps_all_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, landmarker: Path
+) -> None:
+    """Sampled as a clip is for its peak, rows far from a sampled frame belonged to nobody."""
+    count = 700  # seconds
+    body = f"""
+rows = ["frame, face_id, timestamp, confidence, success, x_0, x_1, y_0, y_1, AU12_r"]
+rows += [f"{{n}}, 0, {{n - 1}}, 0.98, 1, 105, 215, 40, 205, 1" for n in range(1, {count + 1})]
+(Path(after("-out_dir")) / (after("-of") + ".csv")).write_text("\\n".join(rows))
+"""
+    monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", body)))
+    clip = write(tmp_path / "long.mp4", [drawn.face(0.5)] * count, fps=1)
+    found = sources.measure(clip, "openface")
+    assert len(found.frames) == count and found.people == 1

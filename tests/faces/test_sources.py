@@ -55,6 +55,23 @@ def test_pyfeat_missing_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monk
         sources.measure(write(tmp_path / "clip.mp4", count=2), "pyfeat")
 
 
+def test_another_pyfeat_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = ModuleType("feat")
+    old.Detector = object  # type: ignore[attr-defined]  # what py-feat 0.6 has
+    monkeypatch.setitem(sys.modules, "feat", old)
+    with pytest.raises(EmoVerseError, match="needs version 2 of py-feat"):
+        pyfeat.find()
+
+
+@pytest.mark.slow
+def test_pyfeat_itself(shared: Path) -> None:
+    pytest.importorskip("feat", reason="needs the extra `pyfeat`")
+    (row,) = pyfeat.measure(shared / "faces" / "single_face.jpg", fps=0)
+    assert row.box is not None and row.confidence > 0.5
+    assert {"AU01", "AU12", "AU45"} <= set(row.intensities)
+    assert all(0 <= value <= 5 for value in row.intensities.values())
+
+
 class Table:
     """What py-feat returns, as far as it is read: one blank row for a frame without a face."""
 
@@ -68,13 +85,15 @@ class Table:
 
 
 def test_pyfeat_on_our_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Detector:
-        def detect(self, path: str, data_type: str) -> Table:
+    class Detectorv1:
+        def detect(
+            self, inputs: str, data_type: str = "image", *, progress_bar: bool = True
+        ) -> Table:
             assert data_type == "video"
             return Table()
 
     module = ModuleType("feat")
-    module.Detector = Detector  # type: ignore[attr-defined]
+    module.Detectorv1 = Detectorv1  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "feat", module)
     rows = pyfeat.measure(write(tmp_path / "clip.mp4", count=3), fps=30.0)
     assert [(row.frame, row.person) for row in rows] == [(0, 0), (2, 0)]

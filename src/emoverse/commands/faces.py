@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from emoverse.commands.options import Json
-from emoverse.terminal import print_faces, tables, waiting, write_json
+from emoverse.terminal import complain, print_faces, tables, waiting, write_json
 
 
 class Source(str, Enum):
@@ -93,7 +93,9 @@ def faces(
         )
     if console := tables(json_file):
         print_faces(console, found.frames, found.peak, found.caption, found.warnings)
-    if curve and found.peak:
+    if curve and found.peak is None:
+        complain(f"{curve} was not drawn, for there is no peak to show.")
+    elif curve and found.peak:
         from emoverse.faces import curve as drawing
         from emoverse.files import write_text
 

@@ -25,8 +25,8 @@ from PIL import Image
 
 from emoverse import faces
 from emoverse.errors import EmoVerseError
+from emoverse.faces import openface_program, programs, track
 from emoverse.faces import peak as peaks
-from emoverse.faces import programs, track
 from emoverse.faces.crop import crop
 from emoverse.faces.landmarks import Detector, detector
 from emoverse.faces.readers import reader
@@ -37,6 +37,8 @@ from emoverse.tasks.action_units import OPENFACE_INTENSITIES
 # What is measured rests on these; another release of one of them measures anew.
 LIBRARIES = ("av", "mediapipe", "numpy", "pillow")
 _KEY_LENGTH = 32
+# Of a clip's time: a program is stopped before the pool ends the worker, so that it can tidy up.
+_PROGRAM_SHARE = 0.9
 # Stands for the clip's path in warnings: the same bytes may lie elsewhere next time.
 _CLIP = "{clip}"
 
@@ -149,26 +151,42 @@ def result_file(out: Path, key: str) -> Path:
     return out / "faces" / key[:2] / f"{key}.json"
 
 
-def worker(out: Path, settings: Settings, model: Path) -> Callable[[Cut], None]:
-    """Load what the face work needs; returns the work on one clip (for `pool.run`)."""
+def worker(
+    out: Path, settings: Settings, model: Path, timeout: float = openface_program.TIMEOUT
+) -> Callable[[Cut], None]:
+    """Load what the face work needs; returns the work on one clip (for `pool.run`).
+
+    Args:
+        out: the dataset's folder.
+        settings: of the face work.
+        model: face landmark model.
+        timeout: seconds for a clip, after which the pool ends this process.
+    """
     if settings.source not in programs.PROGRAMS:
         reader(settings.source)  # an unknown one is told now, not once a clip
     eyes = detector(max_faces=settings.max_faces, model=model)
 
     def work(cut: Cut) -> None:
-        measure(cut, out, settings, eyes)
+        measure(cut, out, settings, eyes, _PROGRAM_SHARE * timeout)
         gc.collect()  # frees decoded frames that PyAV tied into cycles
 
     return work
 
 
-def measure(cut: Cut, out: Path, settings: Settings, eyes: Detector) -> None:
+def measure(
+    cut: Cut,
+    out: Path,
+    settings: Settings,
+    eyes: Detector,
+    patience: float = openface_program.TIMEOUT,
+) -> None:
     """Measure a clip and write its pictures and then its result.
 
-    A clip that cannot be read gets a result that says so.
+    A clip that cannot be read, or that a program needs more than `patience` seconds for, gets a
+    result that says so.
     """
     try:
-        found = _track(cut, settings, eyes)
+        found = _track(cut, settings, eyes, patience)
     except EmoVerseError as error:
         give_up(cut, str(error), out)
         return
@@ -195,7 +213,7 @@ def measure(cut: Cut, out: Path, settings: Settings, eyes: Detector) -> None:
     _write(out, cut.key, row)
 
 
-def _track(cut: Cut, settings: Settings, eyes: Detector) -> track.FaceTrack:
+def _track(cut: Cut, settings: Settings, eyes: Detector, patience: float) -> track.FaceTrack:
     if settings.source in programs.PROGRAMS:
         return programs.analyse(
             cut.path,
@@ -205,6 +223,7 @@ def _track(cut: Cut, settings: Settings, eyes: Detector) -> track.FaceTrack:
             aus=cut.aus,
             min_confidence=settings.min_confidence,
             person=settings.person,
+            timeout=patience,
         )
     return track.analyse_faces(
         cut.path,

@@ -129,7 +129,7 @@ class Looks:
                 seen.add(cut.key)
                 yield cut
 
-        start = partial(worker, self.out.absolute(), self.settings, self.model)
+        start = partial(worker, self.out.absolute(), self.settings, self.model, timeout)
         if engine == "ray":
             from emoverse.emt import on_ray
 

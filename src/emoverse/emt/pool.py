@@ -2,7 +2,8 @@
 
 Every worker is a fresh process with a pipe of its own and one task at a time, so that it is known
 which task a dead or stuck worker was at: that task is given up and told, a new worker takes its
-place, and the others never notice. Results do not travel back; the work writes them to disk.
+place, and the others never notice. Programs that a worker started end with it. Results do not
+travel back; the work writes them to disk.
 """
 
 from __future__ import annotations
@@ -181,6 +182,7 @@ class _Worker(Generic[Task]):
             except (EOFError, OSError):
                 self._process.join()
                 code = self._process.exitcode
+                self.end()
                 how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
                 if not self._ready:
                     raise EmoVerseError(
@@ -201,12 +203,18 @@ class _Worker(Generic[Task]):
         return None
 
     def end(self) -> None:
+        """End the process and the programs that it started, such as OpenFace."""
+        assert self._process.pid
+        # Until it has a group of its own it has started nothing.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
         self.pipe.close()
 
 
 def _serve(pipe: Connection, start: Callable[[], Work[Any]]) -> None:
+    os.setpgid(0, 0)  # a group of its own, which ends with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
@@ -236,4 +244,4 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoverse.errors import EmoVerseError
-from emoverse.faces import openface_program, peak, video
+from emoverse.faces import openface_program, peak, pyfeat, video
 from emoverse.faces.face import Face, overlap
 from emoverse.faces.landmarks import Detector
 from emoverse.faces.records import AUFrame
@@ -28,18 +28,14 @@ def identity(source: str) -> dict[str, Any]:
     """What a program's results depend on beside the clip, for keys and manifests.
 
     Raises:
-        EmoVerseError: there is no such program, or it is not installed.
+        EmoVerseError: there is no such program, or it is not installed or of another version.
     """
     if source == "openface":
         return {"program_sha256": sha256_of(openface_program.find())}
     if source != "pyfeat":
         raise EmoVerseError(f"There is no program {source!r}; use {' or '.join(PROGRAMS)}.")
-    try:
-        return {"pyfeat": version("py-feat")}
-    except PackageNotFoundError:
-        raise EmoVerseError(
-            "AU source pyfeat needs py-feat; install it with `pip install emoverse[pyfeat]`."
-        ) from None
+    pyfeat.find()
+    return {"pyfeat": version("py-feat")}
 
 
 def analyse(
@@ -51,6 +47,7 @@ def analyse(
     aus: Collection[str] | None = None,
     min_confidence: float = peak.MIN_CONFIDENCE,
     person: Person = "max",
+    timeout: float = openface_program.TIMEOUT,
 ) -> FaceTrack:
     """Measure a whole clip with another program, with its pictures at the peaks.
 
@@ -63,6 +60,7 @@ def analyse(
         aus: which AUs Eq 1 sums; all by default.
         min_confidence: less certain faces cannot be the peak.
         person: whose peak counts, as in `sources.measure`.
+        timeout: seconds after which OpenFace is stopped.
 
     Returns:
         The track as `analyse_faces` gives it, without likenesses. Landmarks and portraits are
@@ -72,7 +70,15 @@ def analyse(
     Raises:
         EmoVerseError: the program is not there, or fails.
     """
-    found = measure(clip, source, aus=aus, person=person, min_confidence=min_confidence, eyes=eyes)
+    found = measure(
+        clip,
+        source,
+        aus=aus,
+        person=person,
+        min_confidence=min_confidence,
+        eyes=eyes,
+        timeout=timeout,
+    )
     if found.peak is None:
         return FaceTrack(info=video.probe(clip), warnings=found.warnings)
     peaks = peak.peaks_by_person(found.frames, aus=aus, min_confidence=min_confidence)

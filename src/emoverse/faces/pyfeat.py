@@ -1,7 +1,8 @@
 """Action units from py-feat (Cheong et al., Affective Science 2023), an optional extra.
 
-Its AU networks give 0..1, how surely the unit is there; that is stretched to 0..5 and is no FACS
-intensity. py-feat measures closed eyes (AU43) and not blinks (AU45).
+Its classic detector is used, `Detectorv1` since py-feat 2. The AU networks give 0..1, how surely
+the unit is there; that is stretched to 0..5 and is no FACS intensity. py-feat measures closed eyes
+(AU43) and not blinks (AU45).
 """
 
 from __future__ import annotations
@@ -20,6 +21,29 @@ _COLUMNS = {code: "AU43" if code == "AU45" else code for code in AUS}
 _RECTANGLE = ("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight")
 
 
+def find() -> Any:
+    """py-feat's detector class.
+
+    Raises:
+        EmoVerseError: py-feat is not installed, or is another version than ours.
+    """
+    try:
+        from feat import Detectorv1
+    except ModuleNotFoundError as error:
+        if error.name != "feat":
+            raise EmoVerseError(f"py-feat lacks a library ({error}); install that too.") from None
+        raise EmoVerseError(
+            "AU source pyfeat needs py-feat, on Python 3.11 or newer; install it with "
+            "`pip install emoverse[pyfeat]`."
+        ) from None
+    except ImportError as error:
+        raise EmoVerseError(
+            f"AU source pyfeat needs version 2 of py-feat ({error}); install it with "
+            "`pip install 'py-feat>=2,<3'`."
+        ) from None
+    return Detectorv1
+
+
 def measure(clip: Path | str, *, fps: float) -> list[AUFrame]:
     """Run py-feat's detector on a video or a picture.
 
@@ -31,18 +55,13 @@ def measure(clip: Path | str, *, fps: float) -> list[AUFrame]:
         One entry a face, persons by where faces lie.
 
     Raises:
-        EmoVerseError: py-feat is not installed.
+        EmoVerseError: py-feat cannot be used, see `find`.
     """
-    try:
-        from feat import Detector
-    except ImportError:
-        raise EmoVerseError(
-            "AU source pyfeat needs py-feat; install it with `pip install emoverse[pyfeat]`."
-        ) from None
+    detector = find()
     if not Path(clip).is_file():
         raise EmoVerseError(f"{clip}: no such file; check the path.")
     kind = "video" if fps else "image"
-    table: Any = Detector().detect(str(clip), data_type=kind)
+    table: Any = detector().detect(str(clip), data_type=kind, progress_bar=False)
     rows = [_row(row, fps) for row in table.to_dict("records")]
     return by_boxes([row for row in rows if row is not None])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from emoverse.faces import openface, openface_people, openface_program, peak, py
 from emoverse.faces.captions import Caption, Style, describe
 from emoverse.faces.landmarks import Detector
 from emoverse.faces.records import AUFrame
-from emoverse.faces.track import analyse_faces
+from emoverse.faces.track import MAX_FRAMES, analyse_faces
 
 SOURCES = ("mediapipe", "blendshapes", "openface", "pyfeat")
 Person = Literal["max", "speaker"]
+# `openface_people.by_tracks` remembers a slot's person for half a second.
+_LEAST_FPS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ def measure(
     person: Person = "max",
     min_confidence: float = peak.MIN_CONFIDENCE,
     eyes: Detector | None = None,
+    timeout: float = openface_program.TIMEOUT,
 ) -> Measurement:
     """Measure a clip, or read OpenFace's CSV of one (`.csv` or `.txt`, whatever the source).
 
@@ -62,6 +66,7 @@ def measure(
         person: `max`, the person with the highest peak (Eq 2), or `speaker`.
         min_confidence: less certain faces cannot be the peak.
         eyes: an open detector in image mode, to spare loading one.
+        timeout: seconds after which OpenFace is stopped.
 
     Raises:
         EmoVerseError: the file or the source cannot be used.
@@ -74,10 +79,15 @@ def measure(
     if is_table(clip):
         rows = openface_people.by_boxes(openface.read(clip, problems=problems))
     elif source == "openface":
-        rows = openface_program.measure(clip, problems=problems)
-        seen = analyse_faces(clip, max_fps=float("1e6"), refine=False, eyes=eyes)
-        info, image = seen.info, seen.peak_image
+        rows = openface_program.measure(clip, timeout=timeout, problems=problems)
+        info = video.probe(clip)
         picture = info.width, info.height
+        # Every frame, and of a long clip enough that a slot's person is never seen too long ago.
+        most = max(MAX_FRAMES, math.ceil(_LEAST_FPS * info.duration))
+        seen = analyse_faces(
+            clip, max_fps=float("1e6"), max_frames=most, refine=False, eyes=eyes, info=info
+        )
+        image = seen.peak_image
         if image is None:
             rows = openface_people.by_boxes(rows)
         else:
