@@ -15,10 +15,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from emoverse.errors import EmoVerseError
+from emoverse.serving.app import create_app
 from emoverse.serving.jobs import Store
+from emoverse.serving.server import make_server
 
 from ..faces.clips import write
-from .running import TOKEN, Running, make_settings, running, wait_for
+from .running import TOKEN, Running, make_settings, running, tiny_engine, wait_for
 from .test_limits import Gate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,6 +221,19 @@ def test_a_killed_servers_jobs_survive(
         process.wait(60)
     time.sleep(0.2)
     assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_two_servers_do_not_share_a_folder(landmarker: Path, tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    with running(settings) as server:
+        under_way = server.service.scratch / "under-way"
+        under_way.write_bytes(b"1")
+        with pytest.raises(EmoVerseError, match="another server keeps its jobs there"):
+            make_server(create_app(settings, load=tiny_engine), settings).run()
+        assert under_way.exists()
+        under_way.unlink()
+    with running(settings):
+        pass
 
 
 def test_uploads_of_requests_that_died_are_swept(tmp_path: Path) -> None:

@@ -4,19 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from filelock import FileLock, Timeout
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from emoverse.errors import EmoVerseError
 from emoverse.serving.logs import log
+from emoverse.serving.media import private_folder
 from emoverse.serving.settings import Settings
 
 
+@contextmanager
+def own(folder: Path) -> Iterator[None]:
+    """Have a server's folder to itself for as long as the block lasts.
+
+    Raises:
+        EmoVerseError: another server has it.
+    """
+    # Held by the system for this process, so that a kill lets go of it.
+    lock = FileLock(private_folder(folder) / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise EmoVerseError(
+            f"{folder}: another server keeps its jobs there; stop it, or name another --folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Server(uvicorn.Server):
-    """uvicorn, whose open streams end when it is told to stop."""
+    """uvicorn, whose open streams end when it is told to stop, and whose folder is its own."""
+
+    def __init__(self, config: uvicorn.Config, folder: Path) -> None:
+        """Make a server that keeps its files in `folder`."""
+        super().__init__(config)
+        self._folder = folder
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Run until told to stop.
+
+        Raises:
+            EmoVerseError: another server uses the folder.
+        """
+        with own(self._folder):
+            await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and say where."""
@@ -73,4 +114,4 @@ def make_server(app: FastAPI, settings: Settings) -> Server:
         timeout_graceful_shutdown=settings.shutdown_seconds,
         h11_max_incomplete_event_size=64 << 10,
     )
-    return Server(config)
+    return Server(config, settings.folder)
