@@ -64,6 +64,28 @@ def test_too_many_bytes_are_refused(small: Running) -> None:
     assert (untold.status_code, untold.json()["error"]["code"]) == (413, "too_large")
 
 
+def test_large_json_is_refused_before_it_is_parsed(live: Running) -> None:
+    kind = {"Content-Type": "application/json"}
+    many = b'{"path": [' + b"{}," * 400_000 + b"{}]}"
+    large = b'{"path": "' + b"x" * (5 << 20) + b'"}'
+    turns = b'{"turns": [' + b"1," * 400_000 + b"1]}"
+    chat = b'{"messages": [' + b"[]," * 400_000 + b"1]}"
+    for address, body in (
+        ("/v1/analyze", many),
+        ("/v1/jobs", many),
+        ("/v1/analyze", large),
+        ("/v1/jobs", large),
+        ("/v1/dialogue", turns),
+        ("/v1/chat/completions", chat),
+    ):
+        answer = live.client.post(address, content=body, headers=kind)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large"), address
+    twice = [("Content-Type", "application/json"), ("Content-Type", "multipart/form-data")]
+    assert live.client.post("/v1/analyze", content=large, headers=twice).status_code == 413
+    commas = {"turns": [{"text": "," * 400}]}
+    assert live.client.post("/v1/dialogue", json=commas).status_code == 200
+
+
 def test_too_many_pixels_or_seconds_are_refused(small: Running, tmp_path: Path) -> None:
     wide = tmp_path / "wide.png"
     Image.fromarray(np.zeros((10, 2000, 3), np.uint8)).save(wide)

@@ -31,13 +31,17 @@ OPEN_PATHS = ("/healthz",)
 _API = "/v1/"
 _CHAT = "/v1/chat/completions"
 _LARGEST_CHAT = 64 << 20  # it is parsed in memory
-_LARGEST_DIALOGUE = 4 << 20
+# Any other JSON. It is parsed where everything runs, which stands still as long; so the number of
+# its values is limited too, for small ones take up many times their bytes.
+_LARGEST_JSON = 4 << 20
+_MOST_VALUES = 300_000
 # What the page sends but for clips: events with a text or a conversation.
 _EVENTS = "/page/gradio_api/"
 _LARGEST_EVENT = 1 << 20
 _FILES = ("/page/assets/", "/page/static/")
 # These hold a place among the pending requests while they last.
-_WORK = ("/v1/analyze", "/v1/dialogue", _CHAT)
+_WORK = ("/v1/analyze", "/v1/dialogue", "/v1/jobs", _CHAT)
+_UPLOADS = ("/v1/analyze", "/v1/jobs")
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"SAMEORIGIN"),
@@ -103,7 +107,10 @@ class Guard:
             self._tell(scope, request, status, time.perf_counter() - start)
 
     async def _passed(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        body = _Body(scope, receive, self._limits.body_seconds, self._largest(scope["path"]))
+        form = _is_form(scope)
+        most = self._largest(scope["path"], form)
+        values = None if form else _MOST_VALUES
+        body = _Body(scope, receive, self._limits.body_seconds, most, values)
         if scope["method"] != "POST" or scope["path"] not in _WORK:
             await self._run(scope, body, send)
             return
@@ -151,11 +158,11 @@ class Guard:
         if scope.get("method") not in ("GET", "HEAD") and _from_elsewhere(headers):
             raise Refused(403, "forbidden", "Requests from other web sites are refused here.")
 
-    def _largest(self, path: str) -> int:
+    def _largest(self, path: str, form: bool) -> int:
         if path == _CHAT:
             return min(self._limits.upload, _LARGEST_CHAT)
-        if path == "/v1/dialogue":
-            return min(self._limits.upload, _LARGEST_DIALOGUE)
+        if path.startswith(_API) and not (form and path in _UPLOADS):
+            return min(self._limits.upload, _LARGEST_JSON)
         if path.startswith(_EVENTS):
             return min(self._limits.upload, _LARGEST_EVENT)
         return self._limits.upload
@@ -193,13 +200,28 @@ class _Body:
     """A request's body, no larger and no slower than allowed."""
 
     def __init__(
-        self, scope: MutableMapping[str, Any], receive: Receive, seconds: float, most: int
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Receive,
+        seconds: float,
+        most: int,
+        values: int | None,
     ) -> None:
+        """Wrap `receive`.
+
+        Args:
+            scope: the request's.
+            receive: its messages.
+            seconds: how long the body may take.
+            most: its bytes.
+            values: JSON values in it; None when it is not JSON.
+        """
         self.refused: Refused | None = None
         self._receive = receive
         self._end = time.monotonic() + seconds
         self._most = most
-        self._size = 0
+        self._values = values
+        self._size = self._marks = 0
         self._whole = False
         told = dict(scope["headers"]).get(b"content-length", b"")
         if told.isdigit() and int(told) > most:
@@ -220,11 +242,23 @@ class _Body:
             if self._size > self._most:
                 self.refused = self._large()
                 raise self.refused
+            # Every JSON value but the first stands behind one of these.
+            self._marks += sum(message.get("body", b"").count(mark) for mark in (b"{", b"[", b","))
+            if self._values is not None and self._marks > self._values:
+                told = f"A request's JSON may have {self._values} values; send fewer."
+                self.refused = Refused(413, "too_large", told)
+                raise self.refused
             self._whole = not message.get("more_body", False)
         return message
 
     def _large(self) -> Refused:
         return Refused(413, "too_large", f"A request may have {self._most} bytes; send less.")
+
+
+def _is_form(scope: MutableMapping[str, Any]) -> bool:
+    """Whether the body is a form; the first header counts, as for the application."""
+    kinds = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
+    return bool(kinds) and kinds[0].strip().lower().startswith(b"multipart/form-data")
 
 
 def _from_elsewhere(headers: dict[bytes, bytes]) -> bool:
