@@ -162,6 +162,57 @@ def test_limit_takes_conversations_and_a_clip_is_shown_where_there_is_one(tmp_pa
     assert {r.id.split("/")[0] for r in engine.asked} == {"1"}
 
 
+def test_the_limit_may_grow_and_another_model_breaks_nothing(tmp_path: Path):
+    data, out = _file(tmp_path), tmp_path / "out"
+    evaluate_semeval("m", data, out=out, limit=1, engine=Knowing())
+    other = Knowing()
+    other.sha256 = "dead"
+    with pytest.raises(EmoVerseError, match="another model_sha256"):
+        evaluate_semeval("m", data, out=out, limit=3, engine=other)
+    assert score_semeval_run(out)["tasks"]["ecpe"]["n"] == 1
+    dying = Knowing(die_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_semeval("m", data, out=out, limit=3, engine=dying)
+    with pytest.raises(EmoVerseError, match="8 of 18 questions are answered"):
+        score_semeval_run(out)
+    engine, whole = Knowing(), Knowing()
+    grown = evaluate_semeval("m", data, out=out, limit=3, engine=engine)
+    fresh = evaluate_semeval("m", data, out=tmp_path / "fresh", limit=3, engine=whole)
+    assert grown["tasks"]["ecpe"]["scores"] == fresh["tasks"]["ecpe"]["scores"]
+    asked = [f"{record.task} {record.id}" for record in [*dying.asked, *engine.asked]]
+    assert sorted(asked) == sorted(
+        f"{record.task} {record.id}" for record in whole.asked if not record.id.startswith("1/")
+    )
+
+
+def test_a_run_that_names_no_source_is_scored_and_goes_on(tmp_path: Path):
+    data, out = _file(tmp_path), tmp_path / "out"
+    evaluate_semeval("m", data, out=out, engine=Knowing())
+    for part in ("emotions", "causes"):
+        told = read_json(out / part / "run.json")
+        del told["source_sha256"]
+        (out / part / "run.json").write_text(json.dumps(told), encoding="utf-8")
+    assert score_semeval_run(out)["tasks"]["ecpe"]["n"] == len(TALKS)
+    idle = Knowing()
+    evaluate_semeval("m", data, out=out, engine=idle)
+    assert not idle.asked
+
+
+def test_what_could_not_be_read_or_shown_is_counted_over_both_rounds(tmp_path: Path):
+    class Mumbling(Knowing):
+        def _text(self, record: Record) -> str:
+            return super()._text(record) if record.task == "er" else "Who can say?"
+
+    _, causes = talk(1)
+    engine = Mumbling({f"1/{next(iter(causes))}": "Hard to tell"})
+    block = evaluate_semeval("m", _file(tmp_path), out=tmp_path / "out", engine=engine)["tasks"][
+        "ecpe"
+    ]
+    second = sum(record.task == "ecpe" for record in engine.asked)
+    assert second and block["unparseable"] == 1 + second
+    assert block["text_alone"] == 6 * len(TALKS) + second and block["media_missing"] == 0
+
+
 def test_what_does_not_fit_is_told(tmp_path: Path):
     data = _file(tmp_path)
     evaluate_semeval("m", data, out=tmp_path / "out", engine=Knowing())
@@ -169,8 +220,10 @@ def test_what_does_not_fit_is_told(tmp_path: Path):
     data.write_text(json.dumps(rows[:2]), encoding="utf-8")
     with pytest.raises(EmoVerseError, match="changed"):
         score_semeval_run(tmp_path / "out")
-    with pytest.raises(EmoVerseError, match="another data_sha256"):
+    with pytest.raises(EmoVerseError, match="another source_sha256"):
         evaluate_semeval("m", data, out=tmp_path / "out", engine=Knowing())
+    data.write_text(json.dumps(rows), encoding="utf-8")
+    assert score_semeval_run(tmp_path / "out")["tasks"]["ecpe"]["n"] == len(TALKS)  # unharmed
     with pytest.raises(EmoVerseError, match="holds no run of protocol semeval"):
         score_semeval_run(tmp_path)
     with pytest.raises(EmoVerseError, match="limit"):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emoverse.emt.record import Record, dump_records
+from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.gold import read_answer
 from emoverse.evaluation.intervals import SEED
@@ -52,7 +52,7 @@ def evaluate_semeval(
             `<data's name>-semeval` in the working folder.
         media_root: where clips named as ECF's (`dia1utt2.mp4`) are looked for; emotions are then
             told from text and clip.
-        limit: only the first so many conversations.
+        limit: only the first so many conversations; a later call may raise it.
         engine: answers in place of the model of that name.
         progress: called with (answered, all questions known so far).
 
@@ -70,22 +70,29 @@ def evaluate_semeval(
     who = asked(model, engine)
     clips = Path(media_root) if media_root is not None else None
     spoken = [record for talk in gold for record in _emotion_records(talk, clips)]
-    file = dump_records(out / _EMOTIONS / "er.jsonl", spoken)
-    ask(who, file, spoken, out / _EMOTIONS, media_root=clips, progress=progress)
+    emotions, causes = out / _EMOTIONS, out / _CAUSES
+    ask(
+        who,
+        emotions / "er.jsonl",
+        spoken,
+        emotions,
+        media_root=clips,
+        source=data,
+        progress=progress,
+    )
     write_json(
         out / SETTINGS,
         {"data": str(data.resolve()), "data_sha256": sha256_of(data), "limit": limit},
     )
-    told = _told(gold, load_run(out / _EMOTIONS))
+    told = _told(gold, load_run(emotions))
     targets = [record for talk in told for record in _cause_records(talk)]
-    file = dump_records(out / _CAUSES / "ecpe.jsonl", targets)
     before = len(spoken)
 
     def onwards(done: int, total: int) -> None:
         if progress:
             progress(before + done, before + total)
 
-    ask(who, file, targets, out / _CAUSES, progress=onwards)
+    ask(who, causes / "ecpe.jsonl", targets, causes, source=data, progress=onwards)
     return score_semeval_run(out)
 
 
@@ -103,26 +110,25 @@ def score_semeval_run(out: Path | str) -> dict[str, Any]:
     if not data.is_file() or sha256_of(data) != settings["data_sha256"]:
         raise EmoVerseError(f"{data} has changed or gone since the run; evaluate again.")
     emotions, causes = load_run(out / _EMOTIONS), load_run(out / _CAUSES)
-    for run in (emotions, causes):
-        if len(run.answers) < len(run.records):
-            raise EmoVerseError(
-                f"{run.folder}: {len(run.answers)} of {len(run.records)} questions are answered; "
-                "run `emoverse eval` again to finish."
-            )
     gold = _gold(data, settings["limit"])
+    _finished(emotions, [_id(talk, turn) for talk in gold for turn in talk.turns])
     told = _told(gold, emotions)
+    _finished(causes, [f"{talk.id}/{index}" for talk in told for index in talk.targets])
     said = [replace(talk, pairs=_pairs(talk, causes)) for talk in told]
     write_json(out / SUBMISSION, [_submitted(talk) for talk in said])
     named = score_predictions(out / _EMOTIONS)
+    first = named["tasks"]["er"]
     block = semeval_figures(gold, said) | {
+        "unparseable": first["unparseable"] + _unreadable(causes),
         "seed": SEED,
         "data_sha256": settings["data_sha256"],
         "model_sha256": named["model_sha256"],
         "settings": named["settings"] | {"limit": settings["limit"]},
         "records": len(gold),
         "answered": len(gold),
-        "text_alone": 0,
-        "media_missing": 0,
+        # A question about causes shows no clip.
+        "text_alone": first["text_alone"] + len(causes.records),
+        "media_missing": first["media_missing"],
     }
     scores = named | {
         "protocol": "semeval",
@@ -131,7 +137,7 @@ def score_semeval_run(out: Path | str) -> dict[str, Any]:
             "sha256": settings["data_sha256"],
             "records": len(emotions.records),
         },
-        "tasks": {"ecpe": block, "er": named["tasks"]["er"]},
+        "tasks": {"ecpe": block, "er": first},
         "seconds": round(
             sum(answer.seconds for run in (emotions, causes) for answer in run.answers.values()), 3
         ),
@@ -141,6 +147,23 @@ def score_semeval_run(out: Path | str) -> dict[str, Any]:
     views = [_scored(gold, said, causes), *scored_run(emotions, "paper")]
     write_report(out / REPORT, scores, views)
     return scores
+
+
+def _finished(run: Run, wanted: Sequence[str]) -> None:
+    """Raise EmoVerseError unless a round has answered all it was asked, and all that is scored."""
+    asked = {record.id for record in run.records}.union(wanted)
+    if missing := len(asked - run.answers.keys()):
+        raise EmoVerseError(
+            f"{run.folder}: {len(asked) - missing} of {len(asked)} questions are answered; run "
+            "`emoverse eval` again to finish."
+        )
+
+
+def _unreadable(causes: Run) -> int:
+    """How many answers about causes say nothing that can be read as causes."""
+    return sum(
+        read_answer(record, causes.answers[record.id].text) is None for record in causes.records
+    )
 
 
 def _gold(data: Path, limit: int | None) -> list[Conversation]:

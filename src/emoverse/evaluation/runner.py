@@ -147,6 +147,7 @@ def ask(
     media_root: Path | str | None = None,
     limit: int | None = None,
     floors_train: Path | str | None = None,
+    source: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Put to a model what `predictions.jsonl` in `out` does not answer yet.
@@ -159,6 +160,8 @@ def ask(
         media_root: see `evaluate`.
         limit: likewise.
         floors_train: likewise.
+        source: the file that the records were made from, where `data` is not there yet: it is then
+            written here, unless `out` holds another run.
         progress: likewise.
 
     Raises:
@@ -174,6 +177,7 @@ def ask(
             model_sha256=who.sha256,
             training=who.training,
             data=data,
+            made=(source, records) if source else None,
             media_root=root,
             limit=limit,
             floors_train=floors_train,

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from emoverse.emt.record import Record, load_records
+from emoverse.emt.record import Record, dump_records, load_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.gold import unique_ids
 from emoverse.evaluation.predictions import Answer
@@ -33,7 +33,6 @@ PREDICTIONS = "predictions.jsonl"
 SETTINGS = "run.json"
 SCORES = "scores.json"
 REPORT = "report.html"
-_IDENTITY = ("model_name", "model_sha256", "data_sha256", "media_root")
 _PACKAGES = ("emoverse", "torch", "transformers", "peft", "numpy", "scikit-learn", "mediapipe")
 _WEIGHTS = (".safetensors", ".gguf")
 _CONFIGS = (
@@ -69,11 +68,14 @@ def open_run(
     limit: int | None,
     floors_train: Path | str | None,
     training: Mapping[str, Any] | None = None,
+    made: tuple[Path, Sequence[Record]] | None = None,
 ) -> dict[str, Any]:
     """Write run.json, or check that the run begun in this folder is the same one.
 
     `limit` and `floors_train` may change between calls: they change no answer. `training` is what
-    `training_of` says of the model, for the reader.
+    `training_of` says of the model, for the reader. `made` is for records that were made from a
+    file, more of them as a limit grows: that file, and the records, which are written to `data`
+    once the folder is known to be the same run's.
 
     Returns:
         What run.json now holds.
@@ -81,17 +83,11 @@ def open_run(
     Raises:
         EmoVerseError: the folder holds a run of another model, other data or other media.
     """
-    settings = {
-        "model": model,
+    same = {
         "model_name": model_name,
         "model_sha256": model_sha256,
-        "training": dict(training) if training else None,
-        "data": str(data.resolve()),
-        "data_sha256": sha256_of(data),
+        "source_sha256" if made else "data_sha256": sha256_of(made[0] if made else data),
         "media_root": str(media_root.resolve()) if media_root else None,
-        "limit": limit,
-        "floors_train": str(Path(floors_train).resolve()) if floors_train else None,
-        "versions": _versions(),
     }
     begun = (folder / PREDICTIONS).is_file() and (folder / PREDICTIONS).stat().st_size > 0
     if begun and not (folder / SETTINGS).is_file():
@@ -100,12 +96,25 @@ def open_run(
         )
     if begun:
         before = read_json(folder / SETTINGS)
-        for key in _IDENTITY:
-            if before.get(key) != settings[key]:
+        for key, now in same.items():
+            # A run from before `source_sha256` was written down lacks it.
+            if before.get(key, now) != now:
                 raise EmoVerseError(
                     f"{folder} holds a run with another {key} ({_short(before.get(key))}, now "
-                    f"{_short(settings[key])}); name another --out, or delete that folder."
+                    f"{_short(now)}); name another --out, or delete that folder."
                 )
+    if made:
+        dump_records(data, made[1])
+    settings = {
+        "model": model,
+        **same,
+        "training": dict(training) if training else None,
+        "data": str(data.resolve()),
+        "data_sha256": sha256_of(data),
+        "limit": limit,
+        "floors_train": str(Path(floors_train).resolve()) if floors_train else None,
+        "versions": _versions(),
+    }
     write_json(folder / SETTINGS, settings)
     return settings
 
