@@ -144,6 +144,9 @@ def test_models_are_asked_once_about_the_papers_corpora_and_the_same_subset(tmp_
     assert engines["a"].asked == engines["b"].asked and len(engines["a"].asked) == 7
     assert not any(name.startswith("x") for name in engines["a"].asked)
     assert {line.name for line in _ours(reproduce("table4", runs)).values()} == {"a", "b"}
+    with pytest.raises(EmoVerseError, match="holds other records"):
+        answered({"a": "a"}, [data], table, tmp_path / "out", limit=9, load=engines.__getitem__)
+    assert _ours(reproduce("table4", runs))["a"].cells["er", "accuracy"].n == 7  # unharmed
     with pytest.raises(EmoVerseError, match=r"no records of msa \(mosei\)"):
         other = dump_records(tmp_path / "other.jsonl", strangers)
         answered({"a": "a"}, [other], paper_table("table3"), tmp_path / "o2")

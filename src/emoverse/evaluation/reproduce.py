@@ -79,13 +79,19 @@ def answered(
         Row name to the folders of its runs, one a task.
 
     Raises:
-        EmoVerseError: the files hold no record for the table.
+        EmoVerseError: the files hold no record for the table, or `out` holds runs about others.
     """
     tasks = list(dict.fromkeys(task for task, _ in table.columns))
     chosen = _chosen(data, tasks, limit)
-    files = {
-        task: dump_records(out / "data" / f"{task}.jsonl", mine) for task, mine in chosen.items()
-    }
+    files = {task: out / "data" / f"{task}.jsonl" for task in chosen}
+    for task, file in files.items():  # all are looked at before one is written
+        if file.is_file() and load_records(file) != chosen[task]:
+            raise EmoVerseError(
+                f"{file} holds other records, which the runs beside it are about; give the same "
+                "--data and --limit, or name another --out."
+            )
+    for task, file in files.items():
+        dump_records(file, chosen[task])
     runs: dict[str, list[Path]] = {}
     for name, model in models.items():
         engine = load(model) if load else None
