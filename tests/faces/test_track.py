@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from emoverse.errors import EmoVerseError
-from emoverse.faces import analyse_faces, crop, video
+from emoverse.faces import analyse_faces, crop, track, video
+from emoverse.faces.face import Face
 from emoverse.faces.peak import score
 
 from .clips import write
@@ -25,6 +29,59 @@ def test_a_long_clip_is_sampled_and_says_so(tmp_path: Path, landmarker: Path) ->
     found = analyse_faces(clip, model=landmarker, max_frames=12)
     assert found.interval == pytest.approx(1500 / 12)
     assert any("is long: 12 frames" in warning for warning in found.warnings)
+
+
+class _Crowd:
+    """Sees a lasting face that talks and smiles a little, and three loud patterns once each."""
+
+    def __init__(self) -> None:
+        self.frame = -1
+
+    def detect(self, image: np.ndarray, **how: Any) -> list[Face]:
+        self.frame += how.get("known") is None
+        faces = [self._face(10, 7, {"AU12": 0.1 * self.frame, "AU25": self.frame % 2})]
+        for n in range(3):
+            seed = 1000 + 3 * self.frame + n
+            faces.append(self._face(300 + 150 * (seed % 5), seed, {"AU12": 5.0, "AU04": 5.0}))
+        return faces
+
+    def _face(self, x: float, seed: int, aus: dict[str, float]) -> Face:
+        points = np.random.default_rng(seed).random((478, 3)).astype(np.float32) * 100
+        points[:, 0] += x
+        return Face((x, 0, x + 100, 100), points, aus, 1.0, (0, 0, 0))
+
+
+@pytest.mark.parametrize("person", ["max", "speaker"])
+@pytest.mark.parametrize("reread", [True, False])
+def test_a_weak_face_among_many_strong_patterns_is_the_peak(
+    monkeypatch: pytest.MonkeyPatch, person: str, reread: bool
+) -> None:
+    monkeypatch.setattr(track, "reader", lambda source: lambda face: face.blendshapes)
+
+    def picture(number: int) -> np.ndarray:
+        image = np.random.default_rng(0).integers(0, 256, (200, 1200, 3), np.uint8)
+        image[0, 0, 0] = number
+        return image
+
+    def frames() -> Iterator[video.LazyFrame]:
+        for n in range(30):
+            yield video.LazyFrame(n, n / 10, True, 0, partial(picture, n))
+
+    info = video.VideoInfo(Path("crowd"), 1200, 200, 10.0, 3.0, 30, 0, False)
+    found = track.analyse_frames(
+        frames(),
+        info,
+        _Crowd(),  # type: ignore[arg-type]
+        rate=10.0,
+        name="crowd",
+        again=frames if reread else None,
+        refine=False,
+        person=person,
+    )
+    assert found.people == 1 and found.peak is not None
+    assert found.peak.frame == 29 and found.peak.box == (10, 0, 110, 100)
+    assert found.peak_image is not None and found.peak_image[0, 0, 0] == 29
+    assert [portrait.frame for portrait in found.portraits] == [found.peak]
 
 
 def test_mistakes_are_told_before_the_work(tmp_path: Path) -> None:

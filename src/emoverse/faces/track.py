@@ -29,8 +29,9 @@ MAX_FRAMES = 600
 # Up to here the detector sees faces as it would in the full picture; 640 already moved the peak
 # of every fourth 720p clip.
 MAX_SIDE = 1280
-# Pictures kept while the peak is not known yet; those of the weakest candidates go first.
-_CANDIDATES = 16
+# Pictures kept while the peak is not known yet; those of the weakest candidates go first, and one
+# that turns out to be the peak's is read again.
+_PICTURES = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,11 +147,11 @@ def analyse_faces(
     rate = max_fps
     if info.duration * max_fps > max_frames:
         rate = max_frames / info.duration
-    stream = video.lazy_frames(
+    frames = partial(
+        video.lazy_frames,
         clip,
         max_fps=rate,
         max_side=max_side,
-        warnings=notes,
         start=start,
         end=end,
         threads=threads,
@@ -158,9 +159,10 @@ def analyse_faces(
     own = nullcontext(eyes) if eyes else detector(max_faces=max_faces, model=model)
     with own as opened:
         return analyse_frames(
-            stream,
+            frames(warnings=notes),
             info,
             opened,
+            again=frames,
             rate=rate,
             most=2 * max_frames,
             sparse=rate < max_fps,
@@ -182,6 +184,7 @@ def analyse_frames(
     *,
     rate: float,
     name: str,
+    again: Callable[[], Iterator[video.LazyFrame]] | None = None,
     most: int | None = None,
     sparse: bool = False,
     emotion: str | None = None,
@@ -200,6 +203,8 @@ def analyse_frames(
         eyes: an open detector in image mode.
         rate: how many frames a second are due.
         name: what warnings call the source.
+        again: reads the same frames anew, so that few pictures need to be kept; without it every
+            person's is.
         most: the stream ends after so many due frames, with a warning.
         sparse: warn that frames are far apart.
         emotion: as in `analyse_faces`, like all that follow.
@@ -216,7 +221,7 @@ def analyse_frames(
     _check(source, person, emotion)
     notes = [] if notes is None else notes
     interval = 1 / rate if info.duration and rate < info.fps else 0.0
-    candidates = _Candidates(aus, min_confidence)
+    candidates = _Candidates(aus, min_confidence, again)
     tracker = Tracker(interval)
     found: list[AUFrame] = []
     grid: set[int] = set()
@@ -323,50 +328,57 @@ def _measure(
     return Sight(faces, max(sums, default=0.0), readings)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Candidate:
+    """A track's strongest frame; its picture is None once it was given up."""
+
     frame: AUFrame
-    image: NDArray[np.uint8]
     face: Face
+    image: NDArray[np.uint8] | None
 
 
 @dataclass(slots=True)
 class _Candidates:
-    """The strongest frame of every track so far, with its picture; their number is bounded."""
+    """The strongest frame of every track so far; the number of their pictures is bounded."""
 
     aus: Collection[str] | None
     min_confidence: float
+    again: Callable[[], Iterator[video.LazyFrame]] | None
     by_track: dict[int, _Candidate] = field(default_factory=dict)
+    pictured: set[int] = field(default_factory=set)
 
     def offer(self, frame: AUFrame, picture: Callable[[], NDArray[np.uint8]], face: Face) -> None:
         known = self.by_track.get(frame.person)
         # A tie stays with the earlier frame.
         if known is None or self._key(frame) > self._key(known.frame):
-            self.by_track[frame.person] = _Candidate(frame, picture(), face)
-        if len(self.by_track) > _CANDIDATES:
-            weakest = min(self.by_track, key=lambda track: self._key(self.by_track[track].frame))
-            del self.by_track[weakest]
+            self.by_track[frame.person] = _Candidate(frame, face, picture())
+            self.pictured.add(frame.person)
+        if self.again and len(self.pictured) > _PICTURES:
+            weakest = min(self.pictured, key=lambda track: self._key(self.by_track[track].frame))
+            self.by_track[weakest].image = None
+            self.pictured.remove(weakest)
 
     def best(self, tracks: Collection[int]) -> _Candidate:
-        chosen = [c for track, c in self.by_track.items() if track in tracks]
-        chosen = chosen or list(self.by_track.values())
+        chosen = [candidate for track, candidate in self.by_track.items() if track in tracks]
         frames = [candidate.frame for candidate in chosen]
         if any(peaks.trusted(frame, self.min_confidence) for frame in frames):
             peak = peaks.peak(frames, aus=self.aus, min_confidence=self.min_confidence)
         else:
             peak = peaks.peak(frames, aus=self.aus, min_confidence=0.0)
-        return next(candidate for candidate in chosen if candidate.frame is peak)
+        best = next(candidate for candidate in chosen if candidate.frame is peak)
+        if best.image is None and self.again:
+            best.image = next(f.image() for f in self.again() if f.index == peak.frame)
+        return best
 
     def portraits(self, persons: Mapping[int, int]) -> tuple[PersonPeak, ...]:
-        by_person: dict[int, _Candidate] = {}
+        by_person: dict[int, PersonPeak] = {}
         for track, person in persons.items():
-            one, known = self.by_track.get(track), by_person.get(person)
-            if one and (known is None or self._key(one.frame) > self._key(known.frame)):
-                by_person[person] = one
-        return tuple(
-            PersonPeak(replace(one.frame, person=person), one.image, one.face.landmarks)
-            for person, one in sorted(by_person.items())
-        )
+            one, known = self.by_track[track], by_person.get(person)
+            if one.image is None or (known and self._key(one.frame) <= self._key(known.frame)):
+                continue
+            frame = replace(one.frame, person=person)
+            by_person[person] = PersonPeak(frame, one.image, one.face.landmarks)
+        return tuple(by_person[person] for person in sorted(by_person))
 
     def _key(self, frame: AUFrame) -> tuple[bool, float]:
         return peaks.trusted(frame, self.min_confidence), peaks.score(frame, self.aus)
