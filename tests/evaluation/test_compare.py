@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,20 @@ def test_conversations_are_drawn_whole_and_only_common_answers_count(tmp_path):
         "model_sha256": "b",
         "answered": len(records),
     }
+
+
+def test_what_is_said_in_a_conversation_is_drawn_together_for_every_task(tmp_path):
+    records = [
+        replace(record, meta={"dialogue": f"d{place // 10}"})
+        for place, record in enumerate(er_records(100))
+    ]
+    data = dump_records(tmp_path / "er.jsonl", records)
+    a = _run(tmp_path, "a", data, {r.id: "Fear." for r in records[:50]})
+    b = _run(tmp_path, "b", data, {})
+    found = compare(a, b)["tasks"]["er"]
+    assert found["unit"] == "conversation"
+    low, high = found["figures"]["accuracy"]["interval"]
+    assert high - low > 50  # 20 for 100 records that stand alone
 
 
 def test_runs_on_other_data_are_refused(tmp_path, runs):

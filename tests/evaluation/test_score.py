@@ -113,6 +113,32 @@ def test_a_block_says_where_its_figures_are_from(tmp_path):
     assert block["settings"]["gold"] == str(file)
 
 
+def test_what_hangs_together_in_a_conversation_is_resampled_together(tmp_path):
+    # All of a conversation is right or wrong, so ten of them say less than 100 records would.
+    records = [
+        replace(record, meta={"dialogue": f"d{place // 10}"})
+        for place, record in enumerate(er_records(100))
+    ]
+    said = [replace(r, response="Fear.") if int(r.id[1:]) < 50 else r for r in records]
+    pred = dump_records(tmp_path / "pred.jsonl", said)
+
+    def scored(gold):
+        return score_files("er", dump_records(tmp_path / "gold.jsonl", gold), pred, "paper")
+
+    whole = scored(records)
+    assert whole["bootstrap"]["unit"] == "conversation"
+    alone = scored([replace(record, meta={}) for record in records])
+    assert alone["bootstrap"]["unit"] == "record"
+    assert whole["headline"] == alone["headline"]
+    wide, narrow = (
+        block["intervals"]["accuracy"][1] - block["intervals"]["accuracy"][0]
+        for block in (whole, alone)
+    )
+    assert wide > 2 * narrow
+    # A record that names no conversation stands for itself.
+    assert scored([*records[:99], replace(records[99], meta={})])["intervals"] != whole["intervals"]
+
+
 def test_sentiment_scores_are_used_when_given_and_named_when_derived(tmp_path):
     records = msa_records(10)
     gold = dump_records(tmp_path / "gold.jsonl", records)

@@ -25,8 +25,8 @@ def compare(
 ) -> None:
     """Compare two runs: every figure of both, and a 95 % interval of the difference (B - A).
 
-    The bootstrap is paired: each resample draws the same records for both runs. Only records that
-    both have answered count.
+    The bootstrap is paired: each resample draws the same conversations (records, where none are
+    known) for both runs. Only records that both have answered count.
     """
     from emoverse.evaluation.compare import compare as run
 

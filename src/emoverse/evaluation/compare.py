@@ -26,8 +26,8 @@ def compare(
 ) -> dict[str, Any]:
     """Paired bootstrap between two runs (Efron & Tibshirani 1993; Koehn, EMNLP 2004).
 
-    Every resample draws the same records (ECPE: conversations) for both runs, so what is hard for
-    both cancels out. Only records that both have answered count.
+    Every resample draws the same conversations, or the same records where no conversation is known,
+    for both runs, so what is hard for both cancels out. Only records that both have answered count.
 
     Args:
         a: a folder that `emoverse eval` wrote.

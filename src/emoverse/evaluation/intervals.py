@@ -44,7 +44,7 @@ def intervals(
         gold: as the task's scorer takes it; for `ecpe` already without the targets the protocol
             leaves out.
         pred: likewise, same length.
-        units: what is resampled, one per item: conversations for `ecpe`; None means the items.
+        units: what is resampled, one per item: the conversations; None means the items.
         values: msa: the model's scores.
         captions: fer: (gold caption, answer).
         resamples: how many bootstrap samples.

@@ -38,7 +38,7 @@ class Scored:
     Attributes:
         records, answers: the scored records and what was said to them.
         gold, pred: what the task's scorer takes.
-        units: what the bootstrap resamples (conversations), None for the records.
+        units: what the bootstrap resamples (the conversations), None for the records.
         values: msa: the model's scores in [-3, 3]; None when there are none.
         values_from: where they come from, `GIVEN` or `DERIVED`.
         through_wheel: er: answers that only the emotion wheel could read; None when not asked.
@@ -207,7 +207,6 @@ def prepare(
         label = read_answer(record, answer.text, open_vocabulary=open_vocabulary)
         rows.append((record, answer, truth, label))
     kept, said, gold, pred = zip(*rows, strict=True) if rows else ((), (), (), ())
-    units = tuple(conversation_key(record) for record in kept) if task == "ecpe" else None
     values, values_from = _values(said, derive_scores) if task == "msa" else (None, None)
     wheel = None
     if task == "er" and open_vocabulary:
@@ -215,6 +214,7 @@ def prepare(
             label is not None and er.parse(answer.text) is None
             for answer, label in zip(said, pred, strict=True)
         )
+    units = _units(task, kept)
     return Scored(task, protocol, kept, said, gold, pred, units, values, values_from, wheel)
 
 
@@ -258,6 +258,18 @@ def block(
     if scored.through_wheel is not None:
         result["through_wheel"] = scored.through_wheel
     return result
+
+
+def _units(task: str, records: Sequence[Record]) -> tuple[str, ...] | None:
+    """The conversation of every record: what is said in one hangs together.
+
+    A record without one stands for itself; None where none has one.
+    """
+    if task == "ecpe":
+        return tuple(conversation_key(record) for record in records)
+    if not any("dialogue" in record.meta for record in records):
+        return None
+    return tuple(str(record.meta.get("dialogue", record.id)) for record in records)
 
 
 def _values(

@@ -88,7 +88,8 @@ def markdown(result: Result, picture: str) -> str:
         parts += ["", *claims(result), ""]
     parts += [f"- {note}" for note in result.notes]
     parts += [
-        "- 95% bootstrap intervals stand in brackets; rows that begin with `floor` need no model.",
+        "- 95% bootstrap intervals stand in brackets, over conversations where they are known; "
+        "rows that begin with `floor` need no model.",
         "",
         "## Where our rows are from",
         "",
