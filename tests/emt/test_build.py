@@ -284,6 +284,26 @@ def test_without_pyarrow_parquet_is_left_out_or_the_extra_named(
     assert "emoverse[parquet]" in lines[0]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--meld-clips", "clips"],
+        ["--ecf", "ecf", "--no-clips", "--ecf-clips", "clips"],
+        ["--merr-published"],
+        ["--fps", "0"],
+        ["--fps", "2", "--no-clips"],
+        ["--ray-address", "auto"],
+        ["--reason-endpoint", "http://localhost:1/v1"],
+        ["--reason-model", "mind"],
+        ["--price", "1", "2"],
+    ],
+)
+def test_an_option_that_would_do_nothing_is_bad_use(tmp_path: Path, flags: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["build", "--ecf", "ecf", "--out", str(tmp_path / "EMT"), *flags])
+    assert ended.value.code == 2 and not (tmp_path / "EMT").exists()
+
+
 def test_without_an_endpoint_the_report_says_so(tmp_path: Path, corpora: dict[str, Path]) -> None:
     summary = build(tmp_path / "EMT", log=lambda _: None, **corpora)  # type: ignore[arg-type]
     assert "No endpoint was named" in summary["reasons"]["skipped"]

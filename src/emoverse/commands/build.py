@@ -80,7 +80,8 @@ def build(
     ] = True,
     clips: Annotated[bool, typer.Option(help="Measure the faces in the clips.")] = True,
     fps: Annotated[
-        float | None, typer.Option(help="Frames a second that are looked at everywhere.")
+        float | None,
+        typer.Option(min=0.1, help="Frames a second that are looked at everywhere."),
     ] = None,
     au_source: Annotated[
         AUSource,
@@ -159,6 +160,23 @@ def build(
     json_file: Json = None,
 ) -> None:
     """Turn corpora into EMT records: train.jsonl, valid.jsonl, test.jsonl, build.json."""
+    for flag, given, needed, there in (
+        ("--meld-clips", meld_clips, "--meld", meld),
+        ("--mosei-clips", mosei_clips, "--mosei", mosei),
+        ("--mosi-clips", mosi_clips, "--mosi", mosi),
+        ("--ecf-clips", ecf_clips, "--ecf", ecf),
+        ("--merr-published", merr_published, "--merr", merr),
+        ("--fps", fps, "--clips", clips),
+        ("--ray-address", ray_address, "--engine ray", engine == "ray"),
+        ("--reason-endpoint", reason_endpoint, "--describe-endpoint", describe_endpoint),
+        ("--reason-model", reason_model, "--describe-endpoint", describe_endpoint),
+        ("--price", price, "--describe-endpoint", describe_endpoint),
+        ("--reason-price", reason_price, "--describe-endpoint", describe_endpoint),
+    ):
+        if given and not there:
+            raise typer.BadParameter(f"{flag} goes with {needed}.")
+    if not clips and (meld_clips or mosei_clips or mosi_clips or ecf_clips):
+        raise typer.BadParameter("--no-clips looks at none; leave out where they are.")
     from emoverse.emt import build as steps
     from emoverse.emt.clips import Settings
     from emoverse.emt.looks import engine_of
@@ -176,7 +194,7 @@ def build(
     settings = Settings(source=au_source.value, person=person.value)
     with ExitStack() as stack:
         work = steps.FaceWork(
-            settings=replace(settings, max_fps=fps) if fps else settings,
+            settings=settings if fps is None else replace(settings, max_fps=fps),
             engine=engine_of(engine),
             workers=workers,
             timeout=timeout,
