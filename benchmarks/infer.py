@@ -6,10 +6,10 @@ One run measures
 2. one clip of 5 s, the first after loading and later ones (goal: 3 s on 2 cores);
 3. five answers a clip by the engine, against five `generate` calls of plain transformers with the
    same wording, face crop, dtype and grammar (goals: 4 times faster, 99 % the same). The engine
-   writes free text with 8-bit weights; `exact` is the engine without that, so that it tells what is
-   won by the way of asking alone, and that nothing but the rounding tells the answers apart;
+   reads its weights as float16; `exact` is the engine without that, so that it tells what is won by
+   the way of asking alone;
 4. many clips: `analyze` one by one against the same questions batched over clips;
-5. a written token with 8-bit and with exact weights, beside the least it could take: the bytes of
+5. a written token with packed and with exact weights, beside the least it could take: the bytes of
    the weights over the memory's measured speed, and the operations of a prompt's pass.
 
 The clips of 3 and 4 are drawn faces with sentences of ours, or with --ecf the utterances of a
