@@ -119,3 +119,28 @@ def test_the_model_hash_follows_the_weights_and_nothing_else(tmp_path):
     (folder / "model.safetensors").write_bytes(b"other")
     assert len({first, second, model_sha256(str(folder))}) == 3
     assert len(model_sha256("compact")) == 64
+
+
+@pytest.mark.parametrize(
+    "name", ["preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"]
+)
+def test_the_model_hash_follows_how_pictures_are_prepared(tmp_path, name):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    first = model_sha256(str(tmp_path))
+    (tmp_path / name).write_text('{"max_patches": 1}')
+    second = model_sha256(str(tmp_path))
+    (tmp_path / name).write_text('{"max_patches": 12}')
+    assert len({first, second, model_sha256(str(tmp_path))}) == 3
+
+
+def test_the_model_hash_follows_what_a_recipe_decides_and_nothing_else_of_it(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+
+    def hashed(model, **told):
+        recipe = {"model": model, "projector": "own", "frames": 8, "videos": "frames", "seed": 0}
+        (tmp_path / "recipe.json").write_text(json.dumps(recipe | told))
+        return model_sha256(str(tmp_path))
+
+    assert len({hashed("m"), hashed("m", frames=4), hashed("m", videos="native")}) == 3
+    assert hashed("m") == hashed("m", seed=1)
+    assert hashed("compact") == hashed("compact", frames=4)  # which shows one frame in any case

@@ -38,7 +38,10 @@ _WEIGHTS = (".safetensors", ".gguf")
 _CONFIGS = (
     *("config.json", "adapter_config.json", "generation_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "chat_template.jinja"),
+    *("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"),
 )
+# What of its recipe a model with a processor is loaded and shown clips by.
+_SHOWN = ("model", "projector", "frames", "videos")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,7 @@ def fingerprint(record: Record) -> str:
 
 
 def model_sha256(model: str, *, calibrated: bool = True) -> str | None:
-    """One hash of all that decides a model's answers: weights, settings, tokenizer, calibration.
+    """One hash of all that decides a model's answers: weights, settings, processor, calibration.
 
     Args:
         model: `compact` or a model folder.
@@ -218,8 +221,12 @@ def model_sha256(model: str, *, calibrated: bool = True) -> str | None:
     for path in [*files, *(folder / name for name in configs)]:
         if path.is_file():
             digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
+    recipe = known_recipe(folder)
+    base = str(recipe.get("model", "compact"))
+    if base != "compact":  # the compact model looks at the peak frame, whatever its recipe says
+        shown = {key: recipe.get(key) for key in _SHOWN}
+        digest.update(json.dumps(shown, sort_keys=True).encode())
     if (folder / ADAPTER).is_file():
-        base = str(known_recipe(folder).get("model", "compact"))
         own = weights.SMOLLM2_GGUF.sha256 if base == "compact" else model_sha256(base)
         digest.update((own or base).encode())
     return digest.hexdigest()
