@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from emoverse.emt import endpoint as remote
+from emoverse.inference.interview import dialogue_interview
+from emoverse.serving.backends import Remote
 from emoverse.tasks import er
 
 from .running import TOKEN, Running, make_settings, running
@@ -50,6 +54,40 @@ def test_a_conversation_is_answered_by_the_model_behind(live: Running, front: Ru
     here = front.client.post("/v1/dialogue", json={"turns": TURNS}).json()
     assert here["pairs"] == there["pairs"]
     assert [t["emotion"] for t in here["turns"]] == [t["emotion"] for t in there["turns"]]
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("2_joy,99;7_anger,1", []),
+        ("2_joy,0;2_joy,1;2_anger,2", [(2, "joy", 1)]),
+        ("1_joy,1;3_joy,2;2_joy,3", []),
+        ("2", [(2, "joy", 2)]),
+        ("1;2", [(2, "joy", 1), (2, "joy", 2)]),
+        ("none", []),
+    ],
+)
+def test_causes_are_taken_only_as_the_question_allows_them(
+    tmp_path: Path, said: str, wanted: list[tuple[int, str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(
+        tmp_path, backend="openai", endpoint="http://127.0.0.1:9/v1", backend_model="m"
+    )
+    emotions = ("neutral", "joy", "neutral")
+    turns = [{"speaker": "A:B", "text": "Hm.", "emotion": emotion} for emotion in emotions]
+
+    async def reply(*_: object) -> remote.Reply:
+        return remote.Reply(said, "stop", False, None, None)
+
+    monkeypatch.setattr(remote, "ask", reply)
+
+    async def pairs() -> list[tuple[int, str, int]]:
+        backend = Remote(settings)
+        found = await backend.conduct(dialogue_interview(turns, lambda _: None, "m"))
+        await backend.stop()
+        return list(found.pairs)
+
+    assert asyncio.run(pairs()) == wanted
 
 
 @pytest.mark.parametrize("stream", [False, True])

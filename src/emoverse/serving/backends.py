@@ -28,9 +28,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "er": er.parse,
     "fer": lambda text: list(fer.parse(text)),
     "eri": eri.parse,
-    "ecpe": lambda text: [
-        [pair.emotion_index, pair.emotion, pair.cause_index] for pair in ecpe.parse(text) or ()
-    ],
 }
 # Phrases, a label, pairs: short. A reason: prose.
 _MOST_TOKENS = {"msa": 16, "er": 16, "fer": 96, "eri": 256, "ecpe": 128}
@@ -265,7 +262,7 @@ class Remote:
         except EmoVerseError:
             task = None
         reply = await self._ask(system or SYSTEM_PROMPT, query, _pictures(task, shown), most or 512)
-        label = _PARSERS[task](reply.text) if task else None
+        label = _label(task, query, reply.text) if task else None
         finish = "length" if reply.finish == "length" else "stop"
         return Said(
             reply.text, task, label, {}, finish, reply.tokens_in or 0, reply.tokens_out or 0
@@ -279,7 +276,8 @@ class Remote:
             _pictures(task, question.shown),
             _MOST_TOKENS[task],
         )
-        return Prediction(question.record.id, reply.text, _PARSERS[task](reply.text))
+        label = _label(task, question.record.query, reply.text)
+        return Prediction(question.record.id, reply.text, label)
 
     async def _ask(
         self, system: str, query: str, images: tuple[bytes, ...], most: int
@@ -298,6 +296,26 @@ class Remote:
 def _single(question: Question) -> Asking[Prediction]:
     (found,) = yield [question]
     return found
+
+
+def _label(task: str, query: str, text: str) -> Any:
+    """An answer read; pairs only as the question allows them.
+
+    A model that is bound by no grammar may name another target, another emotion, or a cause that
+    is not there or comes later.
+    """
+    if task != "ecpe":
+        return _PARSERS[task](text)
+    try:
+        turns, index = ecpe.parse_query(query)
+    except EmoVerseError:  # a chat's own wording, which names no target that we could read
+        found = ecpe.parse(text) or ()
+    else:
+        target = next(turn for turn in turns if turn.index == index)
+        causes = [turn.index for turn in turns if turn.index <= index]
+        allowed = {ecpe.Pair(index, target.emotion, cause) for cause in causes}
+        found = tuple(pair for pair in ecpe.parse(text, target) or () if pair in allowed)
+    return [[pair.emotion_index, pair.emotion, pair.cause_index] for pair in found]
 
 
 def _pictures(task: str | None, shown: Watched | None) -> tuple[bytes, ...]:
