@@ -53,3 +53,9 @@ def test_clues_leave_out_stock_phrases_and_emotion_words() -> None:
     assert eri.score([gold], ["Her voice trembles."])["clue_overlap"] == 100
     assert eri.score([gold], ["The person in the video is happy."])["clue_overlap"] == 0
     assert eri.score([gold], ["She is elated."])["wheel_overlap"] == 100
+
+
+def test_a_mean_over_no_sample_is_undefined():
+    found = eri.score(["The ball flew."], ["A dog."])
+    assert found["label_overlap"] is found["wheel_overlap"] is None and found["n_label"] == 0
+    assert eri.score([], [])["rouge_l"] is None

@@ -71,7 +71,7 @@ def score(gold: Sequence[str], pred: Sequence[str | None]) -> dict[str, Any]:
         phrases, no emotion words), a lexical stand-in for EMER's judged clue overlap;
         label_overlap, Jaccard index of the emotions mentioned, over the n_label samples whose
         gold mentions one; wheel_overlap, the same over the petals of the emotion wheel, which
-        knows more words; unparseable.
+        knows more words; unparseable. A mean over no sample is None.
 
     Raises:
         EmoVerseError: the lengths differ.
@@ -89,5 +89,5 @@ def score(gold: Sequence[str], pred: Sequence[str | None]) -> dict[str, Any]:
     }
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / (len(values) or 1)
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
