@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from emoverse.cli import main
-from emoverse.emt.record import dump_records
+from emoverse.emt.record import Record, dump_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.compare import compare
 from emoverse.evaluation.runner import evaluate
-from emoverse.tasks import er
+from emoverse.tasks import er, eri
 
 from .made import FakeEngine, ecpe_records, er_records
 
@@ -90,6 +90,18 @@ def test_what_is_said_in_a_conversation_is_drawn_together_for_every_task(tmp_pat
     assert found["unit"] == "conversation"
     low, high = found["figures"]["accuracy"]["interval"]
     assert high - low > 50  # 20 for 100 records that stand alone
+
+
+def test_reasons_that_name_no_emotion_are_compared_by_the_other_figures(tmp_path):
+    records = [
+        Record(eri.query(f"Line {n}"), f"The ball flew over house {n}.", "eri", id=f"r{n}")
+        for n in range(12)
+    ]
+    data = dump_records(tmp_path / "eri.jsonl", records)
+    a = _run(tmp_path, "a", data, {r.id: "A dog." for r in records})
+    b = _run(tmp_path, "b", data, {})
+    figures = compare(a, b)["tasks"]["eri"]["figures"]
+    assert set(figures) == {"rouge_l", "token_f1", "clue_overlap"}
 
 
 def test_runs_on_other_data_are_refused(tmp_path, runs):

@@ -11,7 +11,9 @@ import pytest
 from emoverse import cli
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
+from emoverse.evaluation.compare import compare
 from emoverse.evaluation.end_to_end import SUBMISSION, evaluate_semeval, score_semeval_run
+from emoverse.evaluation.runner import score_predictions
 from emoverse.evaluation.score import score_files
 from emoverse.files import read_json
 from emoverse.tasks import ecpe, er
@@ -211,6 +213,32 @@ def test_what_could_not_be_read_or_shown_is_counted_over_both_rounds(tmp_path: P
     second = sum(record.task == "ecpe" for record in engine.asked)
     assert second and block["unparseable"] == 1 + second
     assert block["text_alone"] == 6 * len(TALKS) + second and block["media_missing"] == 0
+
+
+def test_two_runs_are_compared_over_the_conversations_that_both_have(tmp_path: Path, capsys: Any):
+    data = _file(tmp_path)
+    target = next(iter(talk(1)[1]))
+    evaluate_semeval("m", data, out=tmp_path / "a", engine=Knowing({f"1/{target}": "Fear."}))
+    evaluate_semeval("m", data, out=tmp_path / "b", limit=2, engine=Knowing())
+    result = compare(tmp_path / "a", tmp_path / "b", "semeval")
+    found = result["tasks"]["ecpe"]
+    assert (found["n"], found["unit"]) == (2, "conversation")
+    assert [run["answered"] for run in result["runs"]] == [3, 2]
+    row = found["figures"]["f1"]
+    assert row["a"] < row["b"] == pytest.approx(100, abs=1e-5)
+    low, high = row["interval"]
+    assert low <= row["difference"] <= high and row["difference"] > 0
+    same = compare(tmp_path / "a", tmp_path / "a", "semeval")["tasks"]["ecpe"]["figures"]
+    assert same["f1"]["interval"] == [0, 0] and same["f1"]["p"] == 1
+    told = ("compare", str(tmp_path / "a"), str(tmp_path / "b"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main((*told, "--protocol", "semeval"))
+    assert not ended.value.code
+    assert "protocol semeval, 2 answered by both" in capsys.readouterr().out
+    with pytest.raises(EmoVerseError, match="--protocol semeval"):
+        compare(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(EmoVerseError, match="--protocol semeval"):
+        score_predictions(tmp_path / "a")
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emoverse.commands.options import Json, Protocol
+from emoverse.commands.evaluate import EndToEnd
+from emoverse.commands.options import Json
 from emoverse.terminal import tables, write_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="A folder `emoverse eval` wrote.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another, on the same data.")],
-    protocol: Annotated[Protocol, typer.Option(help="How ECPE is scored.")] = Protocol.paper,
+    protocol: Annotated[
+        EndToEnd,
+        typer.Option(help="How ECPE is scored; `semeval` for two runs of that protocol."),
+    ] = EndToEnd.paper,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap samples.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     json_file: Json = None,

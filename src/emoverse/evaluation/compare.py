@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emoverse.errors import EmoVerseError
-from emoverse.evaluation.intervals import LEVEL, SEED, by_unit, resampled, tabulate
+from emoverse.evaluation.end_to_end import load_semeval_run
+from emoverse.evaluation.intervals import (
+    LEVEL,
+    SEED,
+    Floats,
+    Metric,
+    by_unit,
+    resampled,
+    tabulate,
+)
 from emoverse.evaluation.runner import scored_run
 from emoverse.evaluation.runs import Run, load_run
 from emoverse.evaluation.score import HEADLINES, Scored, check_protocol
+from emoverse.evaluation.semeval import pairs_of, score_semeval
 
 RESAMPLES = 10_000
 
@@ -32,7 +43,8 @@ def compare(
     Args:
         a: a folder that `emoverse eval` wrote.
         b: another one, on the same data.
-        protocol: `paper` or `strict`.
+        protocol: `paper` or `strict`; `semeval` for two runs of that protocol, over the
+            conversations that both have.
         resamples: bootstrap samples.
         seed: of numpy's default generator.
 
@@ -46,13 +58,9 @@ def compare(
     """
     check_protocol(protocol)
     if protocol == "semeval":
-        raise EmoVerseError("Runs are compared under `paper` or `strict`.")
+        return _conversations(a, b, resamples, seed)
     runs = [load_run(a), load_run(b)]
-    if runs[0].settings["data_sha256"] != runs[1].settings["data_sha256"]:
-        raise EmoVerseError(
-            f"{a} and {b} are about different data ({runs[0].settings['data']} and "
-            f"{runs[1].settings['data']}); compare runs on the same file."
-        )
+    _check_same(a, b, [run.settings for run in runs])
     common = runs[0].answers.keys() & runs[1].answers.keys()
     if not common:
         raise EmoVerseError(f"{a} and {b} have answered no record in common; finish them first.")
@@ -60,21 +68,57 @@ def compare(
     return {
         "protocol": protocol,
         "data_sha256": runs[0].settings["data_sha256"],
-        "runs": [
-            {
-                "folder": str(run.folder),
-                "model": run.settings["model_name"],
-                "model_sha256": run.settings.get("model_sha256"),
-                "answered": len(run.answers),
-            }
-            for run in runs
-        ],
+        "runs": [_told(run.folder, run, len(run.answers)) for run in runs],
         "bootstrap": {"level": LEVEL, "resamples": resamples, "seed": seed},
         "tasks": {
-            one.task: _differences(one, two, resamples, seed)
+            one.task: _of_records(one, two, resamples, seed)
             for one, two in zip(first, second, strict=True)
             if one.records
         },
+    }
+
+
+def _conversations(a: Path | str, b: Path | str, resamples: int, seed: int) -> dict[str, Any]:
+    """`compare` under `semeval`."""
+    runs = [load_semeval_run(a), load_semeval_run(b)]
+    _check_same(a, b, [run.settings for run in runs])
+    gold = min((run.gold for run in runs), key=len)  # limits take the first ones
+    said = [run.said[: len(gold)] for run in runs]
+    tables = [tabulate("ecpe", *pairs_of(gold, one)) for one in said]
+    points = [score_semeval(gold, one) for one in said]
+    return {
+        "protocol": "semeval",
+        "data_sha256": runs[0].settings["data_sha256"],
+        "runs": [
+            _told(folder, run.emotions, len(run.said))
+            for folder, run in zip((a, b), runs, strict=True)
+        ],
+        "bootstrap": {"level": LEVEL, "resamples": resamples, "seed": seed},
+        "tasks": {
+            "ecpe": {
+                "n": len(gold),
+                "unit": "conversation",
+                "figures": _differences("ecpe", tables, points, None, resamples, seed),
+            }
+        },
+    }
+
+
+def _check_same(a: Path | str, b: Path | str, settings: Sequence[Mapping[str, Any]]) -> None:
+    one, two = settings
+    if one["data_sha256"] != two["data_sha256"]:
+        raise EmoVerseError(
+            f"{a} and {b} are about different data ({one['data']} and {two['data']}); compare "
+            "runs on the same file."
+        )
+
+
+def _told(folder: Path | str, run: Run, answered: int) -> dict[str, Any]:
+    return {
+        "folder": str(folder),
+        "model": run.settings["model_name"],
+        "model_sha256": run.settings.get("model_sha256"),
+        "answered": answered,
     }
 
 
@@ -83,16 +127,32 @@ def _only(run: Run, common: set[str]) -> Run:
     return Run(run.folder, run.settings, records, run.answers)
 
 
-def _differences(a: Scored, b: Scored, resamples: int, seed: int) -> dict[str, Any]:
+def _of_records(a: Scored, b: Scored, resamples: int, seed: int) -> dict[str, Any]:
     tables = [tabulate(one.task, one.gold, one.pred, one.values, one.captions) for one in (a, b)]
-    counts = by_unit(np.concatenate([table for table, _ in tables], axis=1), a.units)
+    points = [one.headline(one.score()) for one in (a, b)]
+    return {
+        "n": len(a.records),
+        "unit": "conversation" if a.units else "record",
+        "figures": _differences(a.task, tables, points, a.units, resamples, seed),
+    }
+
+
+def _differences(
+    task: str,
+    tables: Sequence[tuple[Floats, Metric]],
+    points: Sequence[Mapping[str, float | None]],
+    units: Sequence[str] | None,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Figures of both sides, given their count tables (`tabulate`) and scores."""
+    counts = by_unit(np.concatenate([table for table, _ in tables], axis=1), units)
     sums = resampled(counts, resamples, seed)
     width = tables[0][0].shape[1]
     drawn = [tables[0][1](sums[:, :width]), tables[1][1](sums[:, width:])]
-    points = [one.headline(one.score()) for one in (a, b)]
     tail = 50 * (1 - LEVEL)
     figures = {}
-    for name in HEADLINES[a.task]:
+    for name in HEADLINES[task]:
         one, two = points[0].get(name), points[1].get(name)
         if one is None or two is None:
             continue
@@ -107,8 +167,4 @@ def _differences(a: Scored, b: Scored, resamples: int, seed: int) -> dict[str, A
             "interval": [round(float(low), 4), round(float(high), 4)],
             "p": min(1.0, 2 * (int(sides) + 1) / (len(differences) + 1)),
         }
-    return {
-        "n": len(a.records),
-        "unit": "conversation" if a.units else "record",
-        "figures": figures,
-    }
+    return figures

@@ -9,7 +9,7 @@ Task 3, subtask 2, and scored by its rules. Both rounds are runs of their own (`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from emoverse.evaluation.intervals import SEED
 from emoverse.evaluation.predictions import Answer
 from emoverse.evaluation.report import write_report
 from emoverse.evaluation.runner import Answerer, ask, asked, score_predictions, scored_run
-from emoverse.evaluation.runs import REPORT, SCORES, Run, load_run
+from emoverse.evaluation.runs import CONVERSATIONS, REPORT, SCORES, Run, load_run
 from emoverse.evaluation.score import Scored
 from emoverse.evaluation.semeval import Conversation, load_semeval, semeval_figures
 from emoverse.files import read_json, sha256_of, write_json
@@ -28,9 +28,25 @@ from emoverse.tasks import ecpe, er
 from emoverse.tasks.ecpe import Pair, Turn
 
 SUBMISSION = "submission.json"
-SETTINGS = "semeval.json"
 _EMOTIONS, _CAUSES = "emotions", "causes"
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    """A finished run of protocol `semeval`.
+
+    Attributes:
+        settings: data, data_sha256 and limit.
+        gold, said: the conversations, with the pairs and emotions of the data and of the model.
+        emotions, causes: the two rounds.
+    """
+
+    settings: Mapping[str, Any]
+    gold: tuple[Conversation, ...]
+    said: tuple[Conversation, ...]
+    emotions: Run
+    causes: Run
 
 
 def evaluate_semeval(
@@ -81,7 +97,7 @@ def evaluate_semeval(
         progress=progress,
     )
     write_json(
-        out / SETTINGS,
+        out / CONVERSATIONS,
         {"data": str(data.resolve()), "data_sha256": sha256_of(data), "limit": limit},
     )
     told = _told(gold, load_run(emotions))
@@ -96,16 +112,16 @@ def evaluate_semeval(
     return score_semeval_run(out)
 
 
-def score_semeval_run(out: Path | str) -> dict[str, Any]:
-    """Score what `evaluate_semeval` left in `out` again; asks no model.
+def load_semeval_run(out: Path | str) -> Conversations:
+    """Read back what `evaluate_semeval` left in `out`.
 
     Raises:
         EmoVerseError: `out` holds no such run, its data has changed, or answers are missing.
     """
     out = Path(out)
-    if not (out / SETTINGS).is_file():
-        raise EmoVerseError(f"{out} holds no run of protocol semeval ({SETTINGS} is missing).")
-    settings = read_json(out / SETTINGS)
+    if not (out / CONVERSATIONS).is_file():
+        raise EmoVerseError(f"{out} holds no run of protocol semeval ({CONVERSATIONS} is missing).")
+    settings = read_json(out / CONVERSATIONS)
     data = Path(settings["data"])
     if not data.is_file() or sha256_of(data) != settings["data_sha256"]:
         raise EmoVerseError(f"{data} has changed or gone since the run; evaluate again.")
@@ -114,12 +130,23 @@ def score_semeval_run(out: Path | str) -> dict[str, Any]:
     _finished(emotions, [_id(talk, turn) for talk in gold for turn in talk.turns])
     told = _told(gold, emotions)
     _finished(causes, [f"{talk.id}/{index}" for talk in told for index in talk.targets])
-    said = [replace(talk, pairs=_pairs(talk, causes)) for talk in told]
+    said = tuple(replace(talk, pairs=_pairs(talk, causes)) for talk in told)
+    return Conversations(settings, tuple(gold), said, emotions, causes)
+
+
+def score_semeval_run(out: Path | str) -> dict[str, Any]:
+    """Score what `evaluate_semeval` left in `out` again; asks no model.
+
+    Raises:
+        EmoVerseError: `out` holds no such run, its data has changed, or answers are missing.
+    """
+    out, run = Path(out), load_semeval_run(out)
+    settings, gold, said = run.settings, run.gold, run.said
     write_json(out / SUBMISSION, [_submitted(talk) for talk in said])
     named = score_predictions(out / _EMOTIONS)
     first = named["tasks"]["er"]
     block = semeval_figures(gold, said) | {
-        "unparseable": first["unparseable"] + _unreadable(causes),
+        "unparseable": first["unparseable"] + _unreadable(run.causes),
         "seed": SEED,
         "data_sha256": settings["data_sha256"],
         "model_sha256": named["model_sha256"],
@@ -127,7 +154,7 @@ def score_semeval_run(out: Path | str) -> dict[str, Any]:
         "records": len(gold),
         "answered": len(gold),
         # A question about causes shows no clip.
-        "text_alone": first["text_alone"] + len(causes.records),
+        "text_alone": first["text_alone"] + len(run.causes.records),
         "media_missing": first["media_missing"],
     }
     scores = named | {
@@ -135,16 +162,16 @@ def score_semeval_run(out: Path | str) -> dict[str, Any]:
         "data": {
             "path": settings["data"],
             "sha256": settings["data_sha256"],
-            "records": len(emotions.records),
+            "records": len(run.emotions.records),
         },
         "tasks": {"ecpe": block, "er": first},
         "seconds": round(
-            sum(answer.seconds for run in (emotions, causes) for answer in run.answers.values()), 3
+            sum(one.seconds for r in (run.emotions, run.causes) for one in r.answers.values()), 3
         ),
         "settings": block["settings"],
     }
     write_json(out / SCORES, scores)
-    views = [_scored(gold, said, causes), *scored_run(emotions, "paper")]
+    views = [_scored(gold, said, run.causes), *scored_run(run.emotions, "paper")]
     write_report(out / REPORT, scores, views)
     return scores
 

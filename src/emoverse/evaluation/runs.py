@@ -33,6 +33,7 @@ PREDICTIONS = "predictions.jsonl"
 SETTINGS = "run.json"
 SCORES = "scores.json"
 REPORT = "report.html"
+CONVERSATIONS = "semeval.json"  # says that a folder holds a run of protocol semeval
 _PACKAGES = ("emoverse", "torch", "transformers", "peft", "numpy", "scikit-learn", "mediapipe")
 _WEIGHTS = (".safetensors", ".gguf")
 _CONFIGS = (
@@ -129,6 +130,11 @@ def load_run(folder: Path | str) -> Run:
         EmoVerseError: the folder holds no run, or its data has changed or gone.
     """
     folder = Path(folder)
+    if (folder / CONVERSATIONS).is_file():
+        raise EmoVerseError(
+            f"{folder} holds a run of protocol semeval; say `--protocol semeval`, or name one of "
+            "the rounds in it."
+        )
     if not (folder / SETTINGS).is_file():
         raise EmoVerseError(f"{folder} holds no evaluation ({SETTINGS} is missing); run one first.")
     settings = read_json(folder / SETTINGS)

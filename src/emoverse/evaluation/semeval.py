@@ -147,6 +147,14 @@ def score_semeval(gold: Sequence[Conversation], pred: Sequence[Conversation]) ->
     }
 
 
+def pairs_of(
+    gold: Sequence[Conversation], pred: Sequence[Conversation]
+) -> tuple[list[list[Pair]], list[list[Pair]]]:
+    """Gold and predicted pairs of every gold conversation, as the bootstrap takes them."""
+    said = {conversation.id: conversation.pairs for conversation in pred}
+    return [_six(c.pairs) for c in gold], [_six(said[c.id]) for c in gold]
+
+
 def semeval_figures(gold: Sequence[Conversation], pred: Sequence[Conversation]) -> dict[str, Any]:
     """A block of scores as `emoverse.evaluation.score.block` makes them, under `semeval`.
 
@@ -171,15 +179,12 @@ def semeval_figures(gold: Sequence[Conversation], pred: Sequence[Conversation]) 
         ]
         row = score_semeval(gold, guesses)
         floors[f"{name} (gold emotions)"] = {key: row[key] for key in names}
-    said = {conversation.id: conversation.pairs for conversation in pred}
     return {
         "task": "ecpe",
         "protocol": "semeval",
         "n": len(gold),
         "headline": {name: figures[name] for name in names},
-        "intervals": intervals(
-            "ecpe", [_six(c.pairs) for c in gold], [_six(said[c.id]) for c in gold]
-        ),
+        "intervals": intervals("ecpe", *pairs_of(gold, pred)),
         "unparseable": 0,
         "floors": floors,
         "bootstrap": BOOTSTRAP | {"unit": "conversation"},
