@@ -169,6 +169,21 @@ def test_building_again_writes_the_same_bytes(tmp_path: Path, corpora: dict[str,
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+def test_building_again_leaves_nothing_of_the_records_before(
+    tmp_path: Path, corpora: dict[str, Path]
+) -> None:
+    out = tmp_path / "EMT"
+    build(out, meld_dir=corpora["meld_dir"], log=lambda _: None)
+    for file in ("quality.json", "reasons/reasons.jsonl", "reasons/rejected.jsonl"):
+        (out / file).parent.mkdir(exist_ok=True)
+        (out / file).write_text("{}\n")
+    (out / "reasons" / "answers").mkdir()
+    build(out, mosei_dir=corpora["mosei_dir"], log=lambda _: None)
+    assert not (out / "quality.json").exists()
+    assert [file.name for file in (out / "reasons").iterdir()] == ["answers"]
+    assert "reasons/reasons.jsonl" not in (out / "manifest.json").read_text()
+
+
 def test_no_corpus_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EmoVerseError, match="No corpus was named"):
         build(tmp_path / "EMT")

@@ -87,6 +87,37 @@ def test_copied_media_make_a_folder_that_stands_alone(emt: Path, tmp_path: Path,
     assert all((moved / path).stat().st_size for path in paths)
 
 
+@pytest.mark.parametrize("to", ["ms-swift", "llama-factory", "sharegpt", "datasets"])
+def test_nothing_of_an_earlier_export_is_left(emt: Path, tmp_path: Path, to: str) -> None:
+    if to == "datasets":
+        pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+    out = tmp_path / "out"
+    valid = {"ms-swift": "valid.jsonl", "datasets": "data/validation-00000.parquet"}
+    _export(emt, out, to)
+    assert (out / valid.get(to, "valid.json")).is_file()
+    _export(emt, out, to, tasks=["ecpe"])
+    assert not (out / valid.get(to, "valid.json")).exists()
+
+
+def test_changed_media_are_copied_again(emt: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "out" / "media" / "crops" / "p.png"
+    _export(emt, tmp_path / "out", "sharegpt", media="copy")
+    before = copy.stat().st_ino
+    _export(emt, tmp_path / "out", "sharegpt", media="copy")
+    assert copy.stat().st_ino == before, "what is the same is not copied again"
+    changed = bytes(reversed((emt / "crops" / "p.png").read_bytes()))
+    (emt / "crops" / "p.png").write_bytes(changed)
+    _export(emt, tmp_path / "out", "sharegpt", media="copy")
+    assert copy.read_bytes() == changed
+
+
+def test_a_dataset_is_not_written_over(emt: Path) -> None:
+    before = (emt / "train.jsonl").read_bytes()
+    with pytest.raises(EmoVerseError, match="the dataset itself lies there"):
+        _export(emt, emt, "ms-swift")
+    assert (emt / "train.jsonl").read_bytes() == before
+
+
 def test_files_of_one_name_from_two_folders_are_both_copied(tmp_path: Path) -> None:
     paths = []
     for number, outer in enumerate(("a", "b")):

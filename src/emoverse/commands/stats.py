@@ -123,7 +123,7 @@ def check(
     told["summary"] = quality.summary(findings)
     told["findings"] = [asdict(finding) for finding in findings]
     if emt.is_dir():
-        files.write_json(emt / "quality.json", told)
+        files.write_json(emt / dataset.QUALITY, told)
     if json_file:
         write_json(json_file, told)
 

@@ -21,7 +21,7 @@ from emoverse.emt.assemble import (
     utterance_records,
 )
 from emoverse.emt.clips import Settings
-from emoverse.emt.dataset import DROPPED, dropped_line
+from emoverse.emt.dataset import DROPPED, QUALITY, dropped_line
 from emoverse.emt.leaks import Leak, leaks, talks
 from emoverse.emt.looks import TIMEOUT, Engine, Looks, Progress, sweep
 from emoverse.emt.record import Record, dump_records
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from emoverse.emt.reasons import Describer
 
 SPLITS = ("train", "valid", "test")
+# What the reason step tells of one dataset; its answers, beside them, serve every further one.
+REASONS = ("reasons/reasons.jsonl", "reasons/rejected.jsonl")
 Log = Callable[[str], None]
 
 
@@ -201,6 +203,7 @@ def build(
             summary["captions"] = caption_counts(tally.captioned.values())
             looks.sweep_crops(tally.keys)
         summary["reasons"] = reason_report
+        _forget(out, reasons=not reason_report["skipped"])
         write_json(out / "build.json", summary)
         _listed(out / "skipped.txt", problems)
         _listed(out / "clips.txt", tally.lines)
@@ -335,6 +338,13 @@ def _written(
 
 def _listed(file: Path, lines: Iterable[object]) -> None:
     write_text(file, "".join(f"{line}\n" for line in lines))
+
+
+def _forget(out: Path, *, reasons: bool) -> None:
+    """Remove what tells of the records that were here before; the models' answers stay."""
+    told = [QUALITY] if reasons else [QUALITY, *REASONS]
+    for name in told:
+        (out / name).unlink(missing_ok=True)
 
 
 def _put_aside(file: Path, dropped: Sequence[tuple[Record, Leak]]) -> None:

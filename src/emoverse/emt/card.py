@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emoverse import __version__
 from emoverse.emt import charts
+from emoverse.emt.dataset import QUALITY
 from emoverse.emt.quality import KINDS
 from emoverse.emt.record import Splits
 from emoverse.emt.statistics import statistics
@@ -124,7 +125,7 @@ def write_card(
             if name != "tasks.svg"
         ],
         lengths=_lengths(counts["tasks"]),
-        quality=_quality(_told(folder / "quality.json")),
+        quality=_quality(_told(folder / QUALITY)),
     )
     return write_text(out / "README.md", page)
 

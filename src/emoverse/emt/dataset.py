@@ -15,6 +15,8 @@ from emoverse.files import read_json, read_text, sha256_of, write_json, write_te
 
 DROPPED = "dropped.jsonl"
 """Training records that were left out, in a dataset's folder."""
+QUALITY = "quality.json"
+"""What `emoverse check` found there."""
 
 
 def read(path: Path | str) -> dict[str, list[Record]]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emoverse.corpora.tables import SPLITS
 from emoverse.emt import parquet
 from emoverse.emt.card import write_card
 from emoverse.emt.record import Record, Splits
@@ -63,13 +64,15 @@ def export(
     Args:
         splits: records by split.
         root: where relative media paths of the records start.
-        out: the folder to write to; files of an earlier export are replaced.
+        out: the folder to write to; files of an earlier export are replaced, and those of splits
+            that have no records now removed.
         to: one of `FORMATS`.
         media: one of `MEDIA`.
         tasks: only records of these tasks; all when empty.
 
     Raises:
-        EmoVerseError: unknown format or media choice, no records, or `datasets` without pyarrow.
+        EmoVerseError: unknown format or media choice, no records, `out` is the dataset's own
+            folder, or `datasets` without pyarrow.
     """
     if to not in FORMATS:
         raise EmoVerseError(f"Format {to!r} is unknown; use one of {', '.join(FORMATS)}.")
@@ -82,15 +85,21 @@ def export(
     chosen = {split: part for split, part in chosen.items() if part}
     if not chosen:
         raise EmoVerseError(f"{root}: no records of the tasks {', '.join(tasks)}; name others.")
+    if out.resolve() == root.resolve():
+        raise EmoVerseError(f"{out}: the dataset itself lies there; name another folder.")
     records = [record for part in chosen.values() for record in part]
     place, missing = _placed(records, root, out, media, embed=to == "datasets")
     if to == "datasets":
+        parquet.needed()
+        parquet.clear(out)
         files = parquet.write_dataset(chosen, root, out, place, embed=media == "copy")
         write_card(chosen, root, out, [parquet.hub_split(split) for split in chosen])
     else:
         files = {"ms-swift": _swift, "sharegpt": _sharegpt, "llama-factory": _llama_factory}[to](
             chosen, out, place
         )
+        for split in set(SPLITS) - set(chosen):
+            (out / f"{split}{'.jsonl' if to == 'ms-swift' else '.json'}").unlink(missing_ok=True)
     return Exported(files, missing, sum(not record.response for record in records))
 
 
@@ -194,10 +203,15 @@ def _inside(file: Path, home: Path, taken: dict[str, str]) -> str:
 
 
 def _copy(file: Path, target: Path) -> None:
-    facts = file.stat()
-    if target.is_file() and target.stat().st_size == facts.st_size:
+    """Copy a file with its time of change, by which the next export knows it."""
+    if target.is_file() and _facts(target) == _facts(file):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(file, part)
+    shutil.copy2(file, part)
     os.replace(part, target)
+
+
+def _facts(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
