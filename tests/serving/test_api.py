@@ -12,7 +12,7 @@ import pytest
 
 from emoverse.inference.engine import Engine
 from emoverse.models import weights
-from emoverse.tasks import er, eri, labels
+from emoverse.tasks import er, eri, fer, labels
 
 from ..faces.clips import write_audio
 from .running import Running, make_settings, running, wait_for
@@ -365,6 +365,18 @@ def test_what_a_chat_cannot_answer_is_told(live: Running) -> None:
     two = _chat(live, er.query("x"))
     two["messages"] = [*two["messages"], {"role": "assistant", "content": "Joy."}]  # type: ignore[misc]
     assert live.client.post(chat, json=two).status_code == 422
+
+
+def test_an_expression_is_not_told_without_a_face(live: Running, clip: bytes) -> None:
+    chat = "/v1/chat/completions"
+    faceless = [
+        {"type": "video_url", "video_url": {"url": _data_url(clip)}},
+        {"type": "text", "text": fer.query()},
+    ]
+    for content in (fer.query(), faceless):
+        for stream in (False, True):
+            answer = live.client.post(chat, json=_chat(live, content, stream=stream))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (422, "no_face")
 
 
 def test_openais_own_client_can_ask(live: Running) -> None:

@@ -65,9 +65,14 @@ def test_a_line_after_the_end_is_told_and_the_job_goes_on(live: Running, film: P
     assert [part["error"] is None for part in job["parts"]] == [True, True, False]
 
 
-def test_a_transcript_without_words_is_told(live: Running, film: Path) -> None:
-    job = _job(live, film, [{"start": 3.0, "end": 3.0, "text": " "}])
-    assert job["state"] == "failed" and "no line with words" in job["error"]
+def test_a_transcript_without_words_is_refused(live: Running, film: Path) -> None:
+    for lines in ([], [{"start": 3.0, "end": 3.0, "text": " "}]):
+        data = {"tasks": "er", "by": "utterance", "transcript": json.dumps(lines)}
+        with film.open("rb") as file:
+            answer = live.client.post("/v1/jobs", files={"file": ("film.mp4", file)}, data=data)
+        assert answer.status_code == 422
+        assert "no line with words" in answer.json()["error"]["message"]
+    assert list(live.service.store.uploads.iterdir()) == []
 
 
 def test_what_is_too_long_is_told_in_its_part_and_the_job_goes_on(

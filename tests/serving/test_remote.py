@@ -103,6 +103,24 @@ def test_a_chat_is_passed_on(front: Running, stream: bool) -> None:
     assert answer.text.endswith("data: [DONE]\n\n") == stream
 
 
+def test_a_chat_is_sampled_as_its_client_wants(
+    front: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[remote.Question] = []
+
+    async def reply(_: object, __: object, question: remote.Question, ___: object) -> remote.Reply:
+        asked.append(question)
+        return remote.Reply("Joy.", "stop", False, None, None)
+
+    monkeypatch.setattr(remote, "ask", reply)
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello?"}]}
+    more = {"temperature": 0.7, "seed": 5, "max_tokens": 9}
+    for stream in (False, True):
+        answer = front.client.post("/v1/chat/completions", json=body | more | {"stream": stream})
+        assert answer.status_code == 200
+    assert [(q.temperature, q.seed, q.max_tokens) for q in asked] == [(0.7, 5, 9)] * 2
+
+
 def test_a_dead_endpoint_is_told_without_its_address(tmp_path: Path, landmarker: Path) -> None:
     settings = make_settings(
         tmp_path,

@@ -58,6 +58,20 @@ class Said:
     tokens_out: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a chat's client wants the answer written.
+
+    Attributes:
+        most: tokens of the answer; None leaves it to the server.
+        temperature, seed: as in OpenAI's API.
+    """
+
+    most: int | None = None
+    temperature: float = 0.0
+    seed: int = 0
+
+
 class Backend(Protocol):
     """What the server needs of a model.
 
@@ -91,12 +105,15 @@ class Backend(Protocol):
     def check(self, query: str) -> None:
         """Refuse a chat's question that cannot be answered."""
 
+    def check_shown(self, query: str, shown: Watched | None) -> None:
+        """Refuse it when it cannot be answered about what it shows."""
+
     async def chat(
         self,
         system: str | None,
         query: str,
         shown: Watched | None,
-        most: int | None,
+        sampling: Sampling,
         told: Callable[[str], None] | None,
     ) -> Said:
         """Answer one question, telling the text so far."""
@@ -157,15 +174,26 @@ class Local:
         if task_of(query) == "ecpe":
             ecpe.parse_query(query)
 
+    def check_shown(self, query: str, shown: Watched | None) -> None:
+        """Refuse to tell an expression without a face, which would be made up.
+
+        Raises:
+            Refused: there is none.
+        """
+        if task_of(query) == "fer" and (shown is None or not shown.face):
+            raise Refused(
+                422, "no_face", "There is no face whose expression could be told; send one."
+            )
+
     async def chat(
         self,
         system: str | None,
         query: str,
         shown: Watched | None,
-        most: int | None,
+        sampling: Sampling,
         told: Callable[[str], None] | None,
     ) -> Said:
-        """Answer a question that `check` lets pass."""
+        """Answer a question that the checks let pass, in its likeliest words."""
         task = task_of(query)
         question = Question(Record(query, "", task), shown)
         found = await self._queue.conduct(_single(question), told)
@@ -244,12 +272,15 @@ class Remote:
     def check(self, query: str) -> None:
         """Any question may be asked."""
 
+    def check_shown(self, query: str, shown: Watched | None) -> None:
+        """About anything."""
+
     async def chat(
         self,
         system: str | None,
         query: str,
         shown: Watched | None,
-        most: int | None,
+        sampling: Sampling,
         told: Callable[[str], None] | None,
     ) -> Said:
         """Answer any question; the text comes in one piece.
@@ -261,7 +292,15 @@ class Remote:
             task = task_of(query)
         except EmoVerseError:
             task = None
-        reply = await self._ask(system or SYSTEM_PROMPT, query, _pictures(task, shown), most or 512)
+        asked = remote.Question(
+            query,
+            _pictures(task, shown),
+            max_tokens=sampling.most or 512,
+            temperature=sampling.temperature,
+            seed=sampling.seed,
+            system=system or SYSTEM_PROMPT,
+        )
+        reply = await self._ask(asked)
         label = _label(task, query, reply.text) if task else None
         finish = "length" if reply.finish == "length" else "stop"
         return Said(
@@ -270,19 +309,17 @@ class Remote:
 
     async def _answer(self, question: Question) -> Prediction:
         task = question.record.task
-        reply = await self._ask(
-            SYSTEM_PROMPT,
+        asked = remote.Question(
             question.record.query,
             _pictures(task, question.shown),
-            _MOST_TOKENS[task],
+            max_tokens=_MOST_TOKENS[task],
+            system=SYSTEM_PROMPT,
         )
+        reply = await self._ask(asked)
         label = _label(task, question.record.query, reply.text)
         return Prediction(question.record.id, reply.text, label)
 
-    async def _ask(
-        self, system: str, query: str, images: tuple[bytes, ...], most: int
-    ) -> remote.Reply:
-        asked = remote.Question(query, images, max_tokens=most, system=system)
+    async def _ask(self, asked: remote.Question) -> remote.Reply:
         try:
             async with self._free:
                 return await remote.ask(self._client, self._endpoint, asked, None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emoverse.inference.interview import Watched
-from emoverse.serving.backends import Backend, Said
+from emoverse.serving.backends import Backend, Said, Sampling
 from emoverse.serving.media import from_data_url
 from emoverse.serving.problems import Refused, TooLong, body
 from emoverse.serving.sandbox import Sandbox
@@ -81,6 +81,15 @@ def read(request: ChatRequest, model: str) -> Asked:
     return Asked(system or None, query, tuple(urls))
 
 
+def sampling(request: ChatRequest) -> Sampling:
+    """How a chat request wants its answer written."""
+    return Sampling(
+        request.max_completion_tokens or request.max_tokens,
+        request.temperature or 0.0,
+        request.seed or 0,
+    )
+
+
 async def watch(asked: Asked, sandbox: Sandbox, folder: Path) -> tuple[Watched | None, list[str]]:
     """Decode a chat's media: what is shown to the model, and warnings.
 
@@ -135,10 +144,8 @@ async def stream(
         "created": int(time.time()),
         "model": request.model,
     }
-    most = request.max_completion_tokens or request.max_tokens
-    work = asyncio.ensure_future(
-        asyncio.wait_for(backend.chat(asked.system, asked.query, shown, most, hear), seconds)
-    )
+    answer = backend.chat(asked.system, asked.query, shown, sampling(request), hear)
+    work = asyncio.ensure_future(asyncio.wait_for(answer, seconds))
     work.add_done_callback(lambda _: told.put_nowait(None))
     sent = ""
     try:

@@ -33,6 +33,7 @@ from emoverse.serving.schemas import (
     ModelList,
     Problem,
 )
+from emoverse.serving.talk import Talk
 
 if TYPE_CHECKING:
     from emoverse.serving.app import Service
@@ -163,6 +164,8 @@ async def add_job(request: Request) -> Job:
         raise Refused(429, "too_many_jobs", "Too many jobs wait; try again later.", retry_after=60)
     async with _clip(request, JobRequest, service.store.uploads) as (asked, file, name, keep):
         values = asked.model_dump(include={"tasks", "transcript", "part", "by"})
+        if asked.by == "utterance":
+            Talk(values["transcript"], asked.tasks, service.backend.name)  # refuses what is empty
         row = service.store.add(name, file, uploaded=keep is not None, request=values)
         if keep is not None:
             keep.pop_all()
@@ -248,19 +251,21 @@ async def completions(request: Request, asked: ChatRequest) -> Response:
     service = _service(request)
     question = chat.read(asked, service.backend.name)
     service.backend.check(question.query)
-    most = asked.max_completion_tokens or asked.max_tokens
 
     async def work() -> tuple[Watched | None, list[str]]:
-        return await chat.watch(question, service.sandbox, service.scratch)
+        shown, warnings = await chat.watch(question, service.sandbox, service.scratch)
+        service.backend.check_shown(question.query, shown)
+        return shown, warnings
 
     shown, warnings = await service.bounded(request, work())
     if asked.stream:
         seconds = service.settings.limits.request_seconds
         events = chat.stream(service.backend, question, shown, asked, warnings, seconds)
         return StreamingResponse(events, media_type=_STREAM, headers=_NO_BUFFER)
-    said = await service.bounded(
-        request, service.backend.chat(question.system, question.query, shown, most, None)
+    answer = service.backend.chat(
+        question.system, question.query, shown, chat.sampling(asked), None
     )
+    said = await service.bounded(request, answer)
     return JSONResponse(chat.completion(asked.model, said, warnings).model_dump())
 
 

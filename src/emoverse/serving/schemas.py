@@ -234,8 +234,9 @@ class StreamOptions(BaseModel):
 class ChatRequest(BaseModel):
     """A chat completion as OpenAI's clients ask for it.
 
-    Fields that are not listed are let pass. The answer is always the likeliest one, so
-    `temperature` and `seed` change nothing with the compact model.
+    Fields that are not listed are let pass. A model in this process always gives its likeliest
+    answer, in few words, so `max_tokens`, `temperature` and `seed` change nothing there; a model
+    behind `--backend openai` gets them.
     """
 
     model: str = Field(max_length=200)
