@@ -23,7 +23,7 @@ class Stopped(Exception):
     def __init__(self, number: int, where: str) -> None:
         """Tell of the signal and the step that was saved."""
         super().__init__(
-            f"Stopped by {signal.Signals(number).name}; saved {where}. Go on with `train --resume`; "
-            "`reproduce` goes on by itself when it is given again."
+            f"Stopped by {signal.Signals(number).name}; saved {where}. Go on with "
+            "`train --resume`; `reproduce` goes on by itself when it is given again."
         )
         self.code = 128 + number

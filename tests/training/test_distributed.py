@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,17 @@ from .test_rows import samples
 from .test_trainer import write_recipe
 
 
-def _run(recipe: Path, out: Path, processes: int, **told: str) -> None:
+def _run(
+    recipe: Path, out: Path, processes: int, clocks: Sequence[str] = ("1", "1"), **told: str
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     crew = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     crew |= {"LOCAL_WORLD_SIZE": str(processes), "CUDA_VISIBLE_DEVICES": ""} | told
-    ranks = [crew | {"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(processes)]
+    ranks = [
+        crew | {"RANK": str(n), "LOCAL_RANK": str(n), "CLOCK": clocks[n]} for n in range(processes)
+    ]
     settings = ["lora.dropout=0", "batch_tokens=200", "batch_samples=4", "stages.0.epochs=1"]
     sets = [part for setting in settings for part in ("--set", setting)]
     for ended in run(out, [str(recipe), *sets], ranks):
@@ -64,6 +69,15 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         for name, value in alone.items():
             if name.startswith("weight/"):
                 np.testing.assert_allclose(together[name], value, atol=3e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_processes_with_other_clocks_save_together(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    recipe = write_recipe(tmp_path)
+    recipe.write_text(recipe.read_text().replace("save_minutes: 0", "save_minutes: 30"))
+    _run(recipe, tmp_path / "out", 2, clocks=("1", "1e6"))  # the second is always late
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

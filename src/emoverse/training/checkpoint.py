@@ -25,6 +25,7 @@ from emoverse.training.optimiser import Trained
 
 FILE = "checkpoint.safetensors"
 _OLD_PLACE = "checkpoint.json"  # beside the weights until version 0.1
+FILES = (FILE, _OLD_PLACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,11 @@ def save(out: Path, trained: Trained, place: Place, steps: str) -> None:
     (out / _OLD_PLACE).unlink(missing_ok=True)
 
 
-def restore(out: Path, trained: Trained, steps: str) -> Place:
-    """Load the checkpoint of `out`.
+def check(out: Path, steps: str) -> dict[str, str]:
+    """Look whether a run with these steps can go on from the checkpoint of `out`.
+
+    Returns:
+        What `save` noted; nothing for a checkpoint of version 0.1.
 
     Raises:
         EmoVerseError: there is none, it is broken, or the run's steps would be others.
@@ -79,21 +83,29 @@ def restore(out: Path, trained: Trained, steps: str) -> Place:
     try:
         with safe_open(path, framework="pt") as entry:
             notes = dict(entry.metadata() or {})
-        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise EmoVerseError(
             f"{path}: not a readable checkpoint ({error}); delete it and start without --resume."
         ) from None
-    if "stage" not in notes:
-        place = read_json(out / _OLD_PLACE)
-        trained.load(tensors)
-        return Place(int(place["stage"]), int(place["step"]))
-    if notes["steps"] != steps:
+    if "stage" in notes and notes["steps"] != steps:
         raise EmoVerseError(
             f"{path}: made with other data, seed, stages or batch settings than these; resume with "
             "those it was made with, or start without --resume."
         )
-    trained.load(tensors)
+    return notes
+
+
+def restore(out: Path, trained: Trained, steps: str) -> Place:
+    """Load the checkpoint of `out`.
+
+    Raises:
+        EmoVerseError: see `check`.
+    """
+    notes = check(out, steps)
+    trained.load(load_file(out / FILE))
+    if "stage" not in notes:
+        place = read_json(out / _OLD_PLACE)
+        return Place(int(place["stage"]), int(place["step"]))
     return Place(int(notes["stage"]), int(notes["step"]), json.loads(notes["best"]))
 
 

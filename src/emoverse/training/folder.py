@@ -27,8 +27,25 @@ from emoverse.models.trained import (
     load_trained,
     run_recipe,
 )
+from emoverse.training import checkpoint, report
 from emoverse.training.card import write_card
 from emoverse.training.optimiser import other_parts
+
+VIT = "face_vit.safetensors"
+# Of a run that began in the same folder; log, plan and curves are written anew.
+_LEFT = (ADAPTER, OTHER_PARTS, "adapter_config.json", "projector.safetensors", "calibration.json")
+
+
+def clear(folder: Path) -> None:
+    """Remove the model, checkpoint and pages of an earlier run from a new one's folder.
+
+    Stopped before its first save, the new run would be taken for the old one.
+    """
+    best = folder / "best"
+    for name in (*_LEFT, RECIPE, *checkpoint.FILES, report.FILE):
+        (folder / name).unlink(missing_ok=True)
+        (best / name).unlink(missing_ok=True)
+    (best / VIT).unlink(missing_ok=True)
 
 
 def save_model(model: EmoVerse | Mllm, recipe: Recipe, folder: Path) -> None:
@@ -37,7 +54,7 @@ def save_model(model: EmoVerse | Mllm, recipe: Recipe, folder: Path) -> None:
     write_json(folder / RECIPE, to_dict(recipe))
     if not isinstance(model, Mllm):
         compact.save(model, folder)
-        vit = folder.parent / "face_vit.safetensors"
+        vit = folder.parent / VIT
         if not (folder / vit.name).exists() and vit.is_file():
             write_bytes(folder / vit.name, vit.read_bytes())
         return
@@ -106,7 +123,7 @@ def merge(folder: Path, out: Path) -> Path:
         model = compact.load(folder)
         model.network.model.language_model.save_pretrained(out / "language")
         model.tokenizer.save_pretrained(str(out / "language"))
-        for name in ("projector.safetensors", "face_vit.safetensors"):
+        for name in ("projector.safetensors", VIT):
             write_bytes(out / name, (folder / name).read_bytes())
     elif settings["projector"] == "linear":
         raise EmoVerseError(

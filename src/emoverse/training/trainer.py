@@ -16,17 +16,18 @@ import torch
 
 from emoverse.emt.record import Record, load_records
 from emoverse.errors import EmoVerseError, Stopped
-from emoverse.files import write_bytes, write_json
+from emoverse.files import write_json
 from emoverse.m2se.plan import PLAN, StagePlan, planned, write_plan
 from emoverse.m2se.recipe import Recipe, load_recipe, to_dict
-from emoverse.models import any_mllm, compact
 from emoverse.models.any_mllm import Mllm
 from emoverse.models.emoverse import EmoVerse
+from emoverse.models.trained import RECIPE
 from emoverse.training import checkpoint, logbook, trackers
 from emoverse.training.checkpoint import Place
 from emoverse.training.distributed import Crew, join, shard, wait
-from emoverse.training.folder import save_model, start_from
-from emoverse.training.optimiser import Trained, add_lora, schedule, unfreeze_parts
+from emoverse.training.folder import clear, save_model
+from emoverse.training.opening import open_model
+from emoverse.training.optimiser import Trained, schedule
 from emoverse.training.report import write_report
 from emoverse.training.rows import Row, Sample, stage_steps
 from emoverse.training.speed import peak_memory, tune
@@ -36,7 +37,7 @@ from emoverse.training.validation import chosen, mean_score, valid_scores
 from emoverse.training.visual import Visual, tokenised, watch
 from emoverse.training.visual_cache import open_cache
 
-__all__ = ["batch_losses", "train"]
+__all__ = ["batch_losses", "open_model", "train"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,13 +102,17 @@ def train(
     if crew.leads:
         trackers.check(recipe.trackers)
     plans = planned(recipe)
+    steps = checkpoint.fingerprint(recipe, plans)
+    if resume:
+        checkpoint.check(out, steps)
+    elif recipe.start and out.resolve() in (start := Path(recipe.start).resolve(), *start.parents):
+        raise EmoVerseError(
+            f"{out} holds what this run starts from, and a new run takes its place; name another "
+            "--out."
+        )
     records = [record for stage_plan in plans for record in stage_plan.records]
     tasks = sorted({task for stage in recipe.stages for task in stage.rates})
     valid = chosen(load_records(recipe.valid), tasks, recipe.valid_samples) if recipe.valid else []
-    if crew.leads:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "recipe.json", to_dict(recipe))
-        write_plan(out / PLAN, plans, recipe.seed)
     model = open_model(recipe, out, crew)
     root = Path(recipe.train).parent
     begun = time.time()
@@ -120,11 +125,9 @@ def train(
         check_rows(model, first, visual, _padded(recipe))
     state = Trained(model)
     shard(model, crew)
-    steps = checkpoint.fingerprint(recipe, plans)
     place = checkpoint.restore(out, state, steps) if resume else Place()
-    if resume and crew.leads:
-        names = [stage.name for stage in recipe.stages]
-        checkpoint.rewind_log(out / logbook.FILE, names, place)
+    if crew.leads:
+        _begin(out, recipe, plans, place if resume else None)
     padded = _padded(recipe) if recipe.rows == "padded" else None
     settings = to_dict(recipe)
     with (
@@ -158,51 +161,22 @@ def train(
     return out
 
 
-def open_model(recipe: Recipe, out: Path, crew: Crew) -> EmoVerse | Mllm:
-    """The recipe's model, its LoRA new, everything frozen that no stage trains."""
-    projector = any(stage.projector_lr > 0 for stage in recipe.stages)
-    vit = any(stage.vit_lr > 0 for stage in recipe.stages)
-    model: EmoVerse | Mllm
-    if recipe.model == "compact":
-        own = (recipe.projector, recipe.videos, recipe.quantize) == ("own", "frames", None)
-        if vit or recipe.rows == "padded" or not own:
-            raise EmoVerseError(
-                "The compact model has a linear projector, rows that share prefixes, a picture of "
-                "a face and a ViT trained beforehand, and is small; leave projector, rows, videos, "
-                "quantize and vit_lr out of its recipe."
-            )
-        model = compact.assemble()
-        weights = Path(recipe.vit) if recipe.vit else compact.SHIPPED / "face_vit.safetensors"
-        compact.load_vit(model, weights)
-        if crew.leads:
-            write_bytes(out / "face_vit.safetensors", weights.read_bytes())
-        add_lora(model, recipe.lora)
+def _begin(out: Path, recipe: Recipe, plans: Sequence[StagePlan], place: Place | None) -> None:
+    """Write what is done in a run's folder, once nothing can be refused any more.
+
+    Args:
+        out: the folder.
+        recipe: what is done.
+        plans: who is asked what.
+        place: of the checkpoint to go on from; None for a new run.
+    """
+    if place is None:
+        clear(out)
     else:
-        if vit and recipe.visual_cache_gb > 0 and recipe.rows != "padded":
-            raise EmoVerseError(
-                "A visual encoder that is trained cannot be kept on disk; set visual_cache_gb: 0."
-            )
-        if recipe.projector == "linear" and not projector:
-            raise EmoVerseError("projector: linear is new; give a stage a projector_lr above 0.")
-        kept = projector and recipe.visual_cache_gb > 0 and recipe.rows != "padded"
-        if recipe.quantize and crew.sharded:
-            raise EmoVerseError(
-                "Quantized weights cannot be split over processes; leave --use_fsdp away, or set "
-                "quantize: null."
-            )
-        model = any_mllm.load(
-            recipe.model,
-            projector=recipe.projector,
-            before_projector=kept,
-            quantize=recipe.quantize,
-            device=crew.device,
-        )
-        add_lora(model, recipe.lora)
-        unfreeze_parts(model, projector=projector, vit=vit)
-    if recipe.start:
-        start_from(model, Path(recipe.start))
-    torch.nn.Module.to(model.network, crew.device)
-    return model
+        names = [stage.name for stage in recipe.stages]
+        checkpoint.rewind_log(out / logbook.FILE, names, place)
+    write_json(out / RECIPE, to_dict(recipe))
+    write_plan(out / PLAN, plans, recipe.seed)
 
 
 def _padded(recipe: Recipe) -> Padded:
@@ -293,8 +267,7 @@ def _train_stage(
         place = Place(number, step + 1, place.best)
         if step + 1 in ends:
             place = _scored(run, place, done)
-        late = time.time() - last_save > recipe.save_minutes * 60
-        stop = _stop(run)
+        late, stop = _agreed(run, time.time() - last_save > recipe.save_minutes * 60)
         if step + 1 == len(steps):
             place = Place(number + 1, 0, place.best)
         if late or stop or step + 1 in ends:
@@ -385,14 +358,17 @@ def _save(run: Run, place: Place) -> None:
     wait(run.crew)
 
 
-def _stop(run: Run) -> int:
-    """The signal that asks to stop, agreed on by all processes; 0 for none."""
-    asked = run.asked[0] if run.asked else 0
+def _agreed(run: Run, late: bool) -> tuple[bool, int]:
+    """Whether it is time to save, and the signal that asks to stop (0 for none), for all processes.
+
+    The leader's clock decides: all meet to save, and the others' clocks may say otherwise.
+    """
+    told = [int(late and run.crew.leads), run.asked[0] if run.asked else 0]
     if run.crew.size > 1:
-        flag = torch.tensor([asked], device=run.crew.device)
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        asked = int(flag)
-    return asked
+        flags = torch.tensor(told, device=run.crew.device)
+        torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+        told = flags.tolist()
+    return bool(told[0]), told[1]
 
 
 def _tell(run: Run, row: dict[str, Any]) -> None:
