@@ -20,7 +20,7 @@ from emoverse.emt.assemble import (
     reason_records,
     utterance_records,
 )
-from emoverse.emt.clips import Settings
+from emoverse.emt.clips import Settings, basis
 from emoverse.emt.dataset import DROPPED, QUALITY, dropped_line
 from emoverse.emt.leaks import Leak, leaks, talks
 from emoverse.emt.looks import TIMEOUT, Engine, Looks, Progress, sweep
@@ -33,6 +33,7 @@ from emoverse.faces import programs
 from emoverse.faces.captions import Style
 from emoverse.faces.readers import reader
 from emoverse.files import write_json, write_text
+from emoverse.models import weights
 
 if TYPE_CHECKING:
     from emoverse.emt.reasons import Describer
@@ -160,8 +161,8 @@ def build(
         tally = Tally()
         records: list[Record] = []
         for corpus in corpora:
-            found = _corpus_records(corpus, looks, tally, context, faces.style)
-            records += _told(corpus.name, found, log)
+            own = _corpus_records(corpus, looks, tally, context, faces.style)
+            records += _told(corpus.name, own, log)
         leaking = leaks(talks(records), sources.ecf_links(named[3]))
         dropped: list[tuple[Record, Leak]] = []
         if drop_leaks:
@@ -175,8 +176,8 @@ def build(
             problems += [Problem(merr_file, None, why) for why in unfit]
         if faces_dir:
             source = faces.settings.source
-            shown = photos.records(faces_dir, out, source, problems, faces.style)
-            records += _told("Face photos", shown, log)
+            found = photos.records(faces_dir, out, source, problems, faces.style)
+            records += _told("Face photos", found, log)
         records += _paired(records, log)
         left_out = {leak.talk.id for _, leak in dropped}
         made, reason_report = _reasons(corpora, looks, describer, left_out, faces.style, log)
@@ -190,6 +191,7 @@ def build(
             "context": context,
             "au_source": faces.settings.source,
             "person": faces.settings.person,
+            "emotion_aus": faces.emotion_aus,
             "caption_style": faces.style,
             "skipped": len(problems),
             "leaks": _counted(leaking),
@@ -211,7 +213,10 @@ def build(
         _put_aside(out / DROPPED, dropped)
         files = sources.annotation_files([at for at in named if at])
         files += [merr_file] if merr_file else []
-        manifest.write(out, files, looks, sorted(tally.keys))
+        files += photos.sets(faces_dir) if faces_dir else []
+        shown = {path for one in records if one.source == "photo" for path in one.images}
+        measured = _face_basis(faces, looks) if looks or faces_dir else None
+        manifest.write(out, files, measured, sorted(tally.keys), sorted(shown))
     return summary
 
 
@@ -243,6 +248,13 @@ def _measured(corpora: Sequence[Spoken], out: Path, how: FaceWork, log: Log) -> 
         progress=how.progress,
     )
     return looks
+
+
+def _face_basis(how: FaceWork, looks: Looks | None) -> dict[str, Any]:
+    """What the measured faces depend on; photos are measured as clips are."""
+    model = Path(how.model or weights.face_landmarker())
+    rests_on = looks.basis if looks else basis(how.settings, model)
+    return dict(rests_on) | {"emotion_aus": how.emotion_aus}
 
 
 def _corpus_records(

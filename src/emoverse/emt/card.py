@@ -228,6 +228,8 @@ def _built(told: Mapping[str, Any], hours: Mapping[str, float]) -> list[str]:
         lines.append(f"Action units are read by `--au-source {told['au_source']}`.")
     if told.get("person") == "speaker":
         lines.append("The peak frame of a clip is its speaker's (`--person speaker`).")
+    if told.get("emotion_aus"):
+        lines.append("Only the labelled emotion's action units are summed (`--emotion-aus`).")
     if told.get("caption_style") == "merr":
         lines.append("Captions are worded in MERR's style (`--caption-style merr`).")
     lines += _reasons(told.get("reasons") or {})
