@@ -17,6 +17,7 @@ from emoverse.emt.assemble import (
     utterance_records,
 )
 from emoverse.emt.clips import Look
+from emoverse.emt.quality import check
 from emoverse.emt.record import Record
 from emoverse.emt.tally import AGREE, EMPTY, NOTHING, WHOLE, caption_counts
 from emoverse.faces.captions import Caption
@@ -81,6 +82,16 @@ def test_mosei_scores_give_polarity_and_its_own_emotion_words() -> None:
         ("msa", "Positive.", 1.0),
         ("er", "Happy.", "joy"),
     ]
+
+
+def test_the_pace_of_speech_is_known_where_only_the_peak_frame_is_shown() -> None:
+    """MMSA's layout of MOSEI tells no times, and its records show a picture."""
+    said = _utterance(1, " ".join(["word"] * 30), "mosei", score=1.0, clip=Path("a.mp4"))
+    seen = {said.id: Look("k", seconds=2.5, intensities={"AU12": 3.0}, peak="crops/k-peak.jpg")}
+    (record,) = utterance_records(_dialogue("mosei", said), context=False, seen=seen)
+    assert record.images == ("crops/k-peak.jpg",) and record.meta["seconds"] == 2.5
+    (found,) = check({"train": [record]}, {})
+    assert found.kind == "pace" and "30 words in 2.50 s" in found.message
 
 
 def test_a_clip_that_must_not_be_used_is_not_named() -> None:

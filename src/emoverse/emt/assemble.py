@@ -279,6 +279,8 @@ def _record(
         meta["speaker"] = utterance.speaker
     if utterance.start is not None and utterance.end is not None:
         meta["seconds"] = round(utterance.end - utterance.start, 3)
+    elif look and look.seconds:  # the clip's own length, where the corpus tells no times
+        meta["seconds"] = round(look.seconds, 3)
     if look and look.face:
         meta["face"] = look.face
     images, videos = _media(utterance, look)
