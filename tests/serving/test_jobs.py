@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -19,6 +20,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.serving.app import create_app
 from emoverse.serving.jobs import Store
 from emoverse.serving.server import make_server
+from emoverse.serving.settings import Limits
 
 from ..faces.clips import write
 from .running import TOKEN, Running, make_settings, running, tiny_engine, wait_for
@@ -100,6 +102,78 @@ def test_a_job_over_a_path_and_one_that_cannot_be_read(live: Running, root_folde
     broken = live.client.post("/v1/jobs", json={"path": "broken.mp4"})
     job = _ended(live, broken.json()["id"])
     assert job["state"] == "failed" and "broken.mp4 is not a video" in job["error"]
+
+
+def test_parts_are_given_page_by_page(live: Running, film: Path) -> None:
+    job = _ended(live, _add(live, film).json()["id"])
+    address = f"/v1/jobs/{job['id']}"
+    assert (len(job["parts"]), job["next"]) == (3, None)
+    first = live.client.get(address, params={"limit": 2}).json()
+    rest = live.client.get(address, params={"from": first["next"], "limit": 2}).json()
+    assert (first["next"], rest["next"]) == (2, None)
+    assert first["parts"] + rest["parts"] == job["parts"]
+    bare = live.client.get(address, params={"limit": 0}).json()
+    assert (bare["parts"], bare["state"]) == ([], "done")
+    for wrong in ({"from": -1}, {"limit": 1001}):
+        assert live.client.get(address, params=wrong).status_code == 422
+
+
+def test_curves_may_be_left_out(live: Running) -> None:
+    curve = {"person": 0, "timestamps": [0.0], "scores": [1.0], "intensities": {}}
+    analysis = dict.fromkeys(("duration", "width", "height", "fps", "people"), 1) | {
+        **dict.fromkeys(("clip", "text", "peak")),
+        **{"model": "m", "answers": {}, "turns": [], "pairs": [], "warnings": [], "seconds": {}},
+        "curves": [curve],
+    }
+    store = live.service.store
+    row = store.add("a.mp4", Path("a.mp4"), False, {"by": "part"})
+    store.end(row.id, "cancelled")
+    store.add_part(row.id, 0, {"start": 0, "end": 1, "analysis": analysis}, 1, 1)
+    for curves in (True, False):
+        params = {"curves": curves}
+        (part,) = live.client.get(f"/v1/jobs/{row.id}", params=params).json()["parts"]
+        assert part["analysis"]["curves"] == ([curve] if curves else [])
+
+
+def test_jobs_are_listed_page_by_page(live: Running, film: Path) -> None:
+    ids = [_add(live, film).json()["id"] for _ in range(3)]
+    pages = [
+        live.client.get("/v1/jobs", params={"from": start, "limit": 2}).json()["jobs"]
+        for start in (0, 2)
+    ]
+    assert [job["id"] for page in pages for job in page][:3] == ids[::-1]
+    for job in ids:
+        _ended(live, job)
+
+
+def test_there_is_room_for_so_many_jobs_and_bytes(
+    landmarker: Path, film: Path, tmp_path: Path
+) -> None:
+    engine = Gate()
+    limits = Limits(jobs=2, job_bytes=10 * film.stat().st_size)
+    with running(make_settings(tmp_path, limits), lambda _: engine) as server:
+        with ThreadPoolExecutor(6) as pool:  # all of them are let in before any is there
+            added = list(pool.map(lambda _: _add(server, film).status_code, range(6)))
+        assert sorted(added) == [202, 202, 429, 429, 429, 429]
+        assert len(list(server.service.store.uploads.iterdir())) == 2
+        engine.free.set()
+        for job in server.client.get("/v1/jobs").json()["jobs"]:
+            _ended(server, job["id"])
+        (server.service.store.uploads / "large").write_bytes(b"x" * 11 * film.stat().st_size)
+        refused = _add(server, film)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_jobs")
+
+
+def test_ended_jobs_are_forgotten_after_a_while(
+    landmarker: Path, film: Path, tmp_path: Path
+) -> None:
+    with running(make_settings(tmp_path)) as server:
+        old = _ended(server, _add(server, film).json()["id"])["id"]
+    with running(make_settings(tmp_path, keep_days=1.0)) as server:
+        assert server.client.get(f"/v1/jobs/{old}").status_code == 200
+    with running(make_settings(tmp_path, keep_days=0.0)) as server:
+        wait_for(lambda: server.client.get(f"/v1/jobs/{old}").status_code == 404)
+        assert server.service.store.parts(old) == []
 
 
 def test_unknown_jobs_and_malformed_ones_are_told(live: Running, film: Path) -> None:

@@ -49,6 +49,10 @@ def serve(
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where jobs are kept.", show_default=False)
     ] = None,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Forget ended jobs after so many days.", show_default="never"),
+    ] = None,
     backend: Annotated[Backend, typer.Option(help="Who answers.")] = Backend.local,
     endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="With openai: http://localhost:8001/v1.")
@@ -92,6 +96,7 @@ def serve(
         endpoint_key=os.environ.get(KEY_VARIABLE) or None,
         roots=tuple(root or ()),
         folder=folder or standard.folder,
+        keep_days=keep_days,
         decoders=decoders or standard.decoders,
         limits=Limits(upload=max_upload_mb << 20, clip_seconds=max_seconds, pending=max_pending),
     )

@@ -6,9 +6,9 @@ import json
 import secrets
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +109,9 @@ class Store:
         found = self._rows("WHERE id = ?", (job,))
         return found[0] if found else None
 
-    def newest(self, count: int) -> list[Row]:
-        """The newest jobs."""
-        return self._rows("ORDER BY created DESC LIMIT ?", (count,))
+    def newest(self, count: int, start: int = 0) -> list[Row]:
+        """The newest jobs but for the first `start` of them."""
+        return self._rows("ORDER BY created DESC LIMIT ? OFFSET ?", (count, start))
 
     def take(self) -> Row | None:
         """The oldest queued job, now running; None when none waits."""
@@ -146,14 +146,22 @@ class Store:
                 (done, duration, _now(), job),
             )
 
-    def parts(self, job: str, start: int = 0) -> list[tuple[int, dict[str, Any]]]:
-        """The parts from number `start` on, in order, with their numbers."""
+    def parts(self, job: str, start: int = 0, count: int = -1) -> list[tuple[int, dict[str, Any]]]:
+        """Parts from number `start` on, `count` at most (-1: all), in order, with their numbers."""
         with self._lock, closing(self._base.cursor()) as cursor:
             cursor.execute(
-                "SELECT number, part FROM parts WHERE job = ? AND number >= ? ORDER BY number",
-                (job, start),
+                "SELECT number, part FROM parts WHERE job = ? AND number >= ? ORDER BY number "
+                "LIMIT ?",
+                (job, start, count),
             )
-            return [(int(number), json.loads(part)) for number, part in cursor.fetchall()]
+            rows = cursor.fetchall()
+        return [(int(number), json.loads(part)) for number, part in rows]
+
+    def read(self, job: str) -> int:
+        """How many parts there are."""
+        with self._lock, closing(self._base.cursor()) as cursor:
+            cursor.execute("SELECT COUNT(*) FROM parts WHERE job = ?", (job,))
+            return int(cursor.fetchone()[0])
 
     def end(self, job: str, state: str, error: str | None = None) -> bool:
         """End a job and delete its upload.
@@ -181,6 +189,22 @@ class Store:
         """Forget a job that has ended."""
         with self._lock, self._base:
             self._base.execute("DELETE FROM jobs WHERE id = ?", (job,))
+
+    def forget(self, seconds: float) -> None:
+        """Forget jobs that ended longer ago than that."""
+        end = _stamp(datetime.now(timezone.utc) - timedelta(seconds=seconds))
+        with self._lock, self._base:
+            self._base.execute(
+                "DELETE FROM jobs WHERE state NOT IN ('queued', 'running') AND updated < ?", (end,)
+            )
+
+    def held(self) -> int:
+        """Bytes of the uploads that lie here."""
+        size = 0
+        for file in self.uploads.iterdir():
+            with suppress(FileNotFoundError):  # its job may end meanwhile
+                size += file.stat().st_size
+        return size
 
     def count(self) -> dict[str, int]:
         """Number of jobs by state."""
@@ -214,4 +238,8 @@ class Store:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    return _stamp(datetime.now(timezone.utc))
+
+
+def _stamp(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds")

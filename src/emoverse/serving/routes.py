@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -31,6 +32,7 @@ from emoverse.serving.schemas import (
     JobList,
     JobRequest,
     ModelList,
+    Part,
     Problem,
 )
 from emoverse.serving.talk import Talk
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
     from emoverse.serving.app import Service
 
 router = APIRouter()
-_LISTED = 100
+_MOST_LISTED = 100
+_MOST_PARTS = 1000
 _FORM_FIELDS = 8
 _STREAM = "text/event-stream"
 _EVENT = {
@@ -159,13 +162,12 @@ async def add_job(request: Request) -> Job:
     Times within a part's analysis count from the part's start.
     """
     service = _service(request)
-    counts = service.store.count()
-    if counts.get("queued", 0) + counts.get("running", 0) >= service.settings.limits.jobs:
-        raise Refused(429, "too_many_jobs", "Too many jobs wait; try again later.", retry_after=60)
+    _check_room(service)
     async with _clip(request, JobRequest, service.store.uploads) as (asked, file, name, keep):
         values = asked.model_dump(include={"tasks", "transcript", "part", "by"})
         if asked.by == "utterance":
             Talk(values["transcript"], asked.tasks, service.backend.name)  # refuses what is empty
+        _check_room(service)  # others may have come while this one's video did
         row = service.store.add(name, file, uploaded=keep is not None, request=values)
         if keep is not None:
             keep.pop_all()
@@ -174,17 +176,42 @@ async def add_job(request: Request) -> Job:
 
 
 @router.get("/v1/jobs", tags=["jobs"])
-async def list_jobs(request: Request) -> JobList:
-    """The newest hundred jobs."""
-    return JobList(jobs=[_job(row) for row in _service(request).store.newest(_LISTED)])
+async def list_jobs(
+    request: Request,
+    start: Annotated[int, Query(alias="from", ge=0, le=1_000_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=_MOST_LISTED)] = _MOST_LISTED,
+) -> JobList:
+    """Jobs, newest first, without the first `from` of them."""
+    return JobList(jobs=[_job(row) for row in _service(request).store.newest(limit, start)])
 
 
-@router.get("/v1/jobs/{job}", tags=["jobs"], responses=_responses(404))
-async def job(request: Request, job: str) -> Job:
-    """How far a job is, and what it found."""
+@router.get("/v1/jobs/{job}", tags=["jobs"], response_model=Job, responses=_responses(404))
+async def job(
+    request: Request,
+    job: str,
+    start: Annotated[int, Query(alias="from", ge=0, le=1_000_000_000)] = 0,
+    limit: Annotated[int, Query(ge=0, le=_MOST_PARTS)] = 100,
+    curves: Annotated[bool, Query(description="Whether parts hold the faces' curves.")] = True,
+) -> Response:
+    """How far a job is, and what it found: `limit` parts from the part `from` on, counted from 0.
+
+    `next` is the `from` of what follows.
+    """
     service = _service(request)
     row = _row(service, job)
-    return _job(row, [part for _, part in service.store.parts(row.id)])
+
+    def found() -> str:
+        parts = service.store.parts(row.id, start, limit + 1)
+        if not curves:
+            for _, part in parts:
+                if part.get("analysis"):
+                    part["analysis"]["curves"] = []
+        shown = [Part.model_validate(part) for _, part in parts[:limit]]
+        following = parts[limit][0] if len(parts) > limit else None
+        return _job(row).model_copy(update={"parts": shown, "next": following}).model_dump_json()
+
+    # Many parts are megabytes, so others are not made to wait for them.
+    return Response(await asyncio.to_thread(found), media_type="application/json")
 
 
 @router.get(
@@ -210,11 +237,11 @@ async def job_events(
 
 @router.post("/v1/jobs/{job}/cancel", tags=["jobs"], responses=_responses(404))
 async def cancel_job(request: Request, job: str) -> Job:
-    """End a job; what it found stays."""
+    """End a job; what it found stays, and is told by `GET`."""
     service = _service(request)
     row = _row(service, job)
     await service.runner.cancel(row.id)
-    return _job(_row(service, job), [part for _, part in service.store.parts(row.id)])
+    return _job(_row(service, job))
 
 
 @router.delete("/v1/jobs/{job}", tags=["jobs"], status_code=204, responses=_responses(404, 409))
@@ -281,7 +308,17 @@ def _row(service: Service, job: str) -> Row:
     return row
 
 
-def _job(row: Row, parts: list[dict[str, Any]] | None = None) -> Job:
+def _check_room(service: Service) -> None:
+    """Refuse a job when too many wait, or their videos take up too much."""
+    limits, counts = service.settings.limits, service.store.count()
+    if (
+        counts.get("queued", 0) + counts.get("running", 0) >= limits.jobs
+        or service.store.held() > limits.job_bytes
+    ):
+        raise Refused(429, "too_many_jobs", "Too many jobs wait; try again later.", retry_after=60)
+
+
+def _job(row: Row) -> Job:
     return Job.model_validate(
         {
             "id": row.id,
@@ -292,7 +329,6 @@ def _job(row: Row, parts: list[dict[str, Any]] | None = None) -> Job:
             "duration": row.duration,
             "done": row.done,
             "error": row.error,
-            "parts": parts or [],
         }
     )
 

@@ -25,6 +25,7 @@ from emoverse.serving.talk import Talk
 
 _STATES = ("queued", "running", *ENDED)
 _HEARTBEAT = 15.0
+_TOLD = 16  # parts that are read at once for a listener
 # Parts in a row that cannot be read; then the rest most likely cannot either.
 _MOST_FAILED = 3
 
@@ -41,6 +42,7 @@ class Runner:
         self._backend = backend
         self._sandbox = sandbox
         self._limits = settings.limits
+        self._keep_days = settings.keep_days
         self._metrics = metrics
         self._work: asyncio.Task[None] | None = None
         self._current: tuple[str, asyncio.Task[None]] | None = None
@@ -104,9 +106,10 @@ class Runner:
             row = self._store.get(job)
             if row is None:
                 return
-            for number, part in self._store.parts(job, start):
-                yield _event("part", part, number)
-                start = number + 1
+            while found := await asyncio.to_thread(self._store.parts, job, start, _TOLD):
+                for number, part in found:
+                    yield _event("part", part, number)
+                    start = number + 1
             state = {"state": row.state, "done": row.done, "duration": row.duration}
             if (now := json.dumps(state)) != shown:
                 shown = now
@@ -124,6 +127,8 @@ class Runner:
 
     async def _run(self) -> None:
         while not self.stopping:
+            if self._keep_days is not None:
+                self._store.forget(self._keep_days * 86_400)
             row = self._store.take()
             self._count()
             if row is None:
@@ -161,7 +166,7 @@ class Runner:
             file = under_roots(row.file, self._roots)
         if row.request.get("by") == "utterance":
             return await self._read_utterances(row, file)
-        number = max((n for n, _ in self._store.parts(row.id)), default=-1) + 1
+        number = self._store.read(row.id)
         done, duration, failed = row.done, row.duration, 0
         while not (number and done >= duration):
             if self.stopping:
@@ -200,7 +205,7 @@ class Runner:
     async def _read_utterances(self, row: Row, file: Path) -> bool:
         """The same with a part for every utterance, and causes as soon as they can be asked for."""
         talk = Talk(row.request["transcript"], row.request["tasks"], self._backend.name)
-        for _, known in self._store.parts(row.id):
+        for _, known in await asyncio.to_thread(self._store.parts, row.id):
             talk.take(known)
         duration, failed = row.duration, 0
         while (at := talk.following()) is not None:

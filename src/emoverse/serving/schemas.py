@@ -145,7 +145,7 @@ class Part(BaseModel):
 
 
 class Job(BaseModel):
-    """A job's state; `parts` grow while it runs."""
+    """A job's state, and those of its parts that were asked for; they grow while it runs."""
 
     id: str
     state: State
@@ -156,6 +156,7 @@ class Job(BaseModel):
     done: float = Field(description="Seconds of video that are read.")
     error: str | None = None
     parts: list[Part] = []
+    next: int | None = Field(None, description="The `from` of more parts that are there.")
 
 
 class JobList(BaseModel):

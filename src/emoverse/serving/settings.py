@@ -26,6 +26,7 @@ class Limits:
         pixels: width times height of a picture.
         pending: requests under way at once; one more gets 429.
         jobs: jobs that wait or run; one more gets 429.
+        job_bytes: of the uploads of jobs together; beyond it one more gets 429.
         request_seconds: from the end of the upload to the answer.
         body_seconds: to send a request's body.
         header_seconds: to send a request's headers.
@@ -40,6 +41,7 @@ class Limits:
     pixels: int = 4096 * 2304
     pending: int = 64
     jobs: int = 100
+    job_bytes: int = 8 << 30
     request_seconds: float = 120.0
     body_seconds: float = 120.0
     header_seconds: float = 15.0
@@ -64,6 +66,7 @@ class Settings:
         endpoint_key: bearer token for it.
         roots: folders whose clips may be named by path; none by default.
         folder: where jobs and their uploads are kept; private to the user.
+        keep_days: days after which a job that has ended is forgotten; None keeps all.
         decoders: decoding processes.
         batch: questions answered together at most.
         window: seconds that a first request waits for company.
@@ -82,6 +85,7 @@ class Settings:
     endpoint_key: str | None = field(default=None, repr=False)
     roots: tuple[Path, ...] = ()
     folder: Path = field(default_factory=lambda: user_data_path("emoverse") / "server")
+    keep_days: float | None = None
     decoders: int = field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)))
     batch: int = 16
     window: float = 0.01
