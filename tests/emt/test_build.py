@@ -311,6 +311,8 @@ def test_without_pyarrow_parquet_is_left_out_or_the_extra_named(
         ["--reason-endpoint", "http://localhost:1/v1"],
         ["--reason-model", "mind"],
         ["--price", "1", "2"],
+        ["--prompts", "mine"],
+        ["--max-tokens", "9"],
     ],
 )
 def test_an_option_that_would_do_nothing_is_bad_use(tmp_path: Path, flags: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -148,6 +149,31 @@ def test_what_is_turned_down_fails_or_stops_is_told(
     assert "Reasons: 0 of 5 clips" in told.out
     assert "Reasons were broken off: The endpoint turns every question away" in told.err
     assert reasons(tmp_path / "b") == {} and len(load_records(tmp_path / "b" / "train.jsonl")) > 5
+
+
+def test_the_users_own_prompts_and_limits(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "describe.txt").write_text("Tell of $count pictures.")
+    (mine / "reason.txt").write_text("Why is $mood?")
+    limits = ["--concurrency", "1", "--request-timeout", "60", "--max-tokens", "99"]
+    with serving(answer) as server:
+        command = [*asking(server), "--prompts", str(mine), *limits]
+        assert run(arguments(raw, tmp_path / "new", *command)) == 1
+        assert "only $label, $clues can be filled in" in capsys.readouterr().err
+        assert not (tmp_path / "new").exists(), "told before the work"
+        (mine / "reason.txt").write_text("It is labelled: $label. Why? $clues")
+        out = copied(raw, tmp_path / "out")
+        assert run(arguments(raw, out, *command)) == 0
+    assert server.most_at_once <= 2, "one at each of the two models"
+    assert {body["max_tokens"] for body in server.bodies} == {99}
+    told = {prompt(body).partition(".")[0] for body in server.bodies}
+    assert "Tell of 8 pictures" in told and "It is labelled: joy" in told
+    report = json.loads((out / "build.json").read_text())["reasons"]
+    digest = hashlib.sha256((mine / "reason.txt").read_bytes()).hexdigest()
+    assert report["prompts"]["reason"] == digest
 
 
 def test_without_an_endpoint_reasons_are_skipped(

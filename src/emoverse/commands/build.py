@@ -133,6 +133,19 @@ def build(
     reason_model: Annotated[
         str | None, typer.Option(help="The model that infers reasons; else the describing one.")
     ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Your own describe.txt and reason.txt for the models."),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Questions under way at each server; 8 by default.")
+    ] = None,
+    request_timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds for an answer; 300 by default.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="The longest answer; 320 tokens by default.")
+    ] = None,
     price: Annotated[
         tuple[float, float] | None,
         typer.Option(
@@ -170,6 +183,10 @@ def build(
         ("--ray-address", ray_address, "--engine ray", engine == "ray"),
         ("--reason-endpoint", reason_endpoint, "--describe-endpoint", describe_endpoint),
         ("--reason-model", reason_model, "--describe-endpoint", describe_endpoint),
+        ("--prompts", prompts, "--describe-endpoint", describe_endpoint),
+        ("--concurrency", concurrency, "--describe-endpoint", describe_endpoint),
+        ("--request-timeout", request_timeout, "--describe-endpoint", describe_endpoint),
+        ("--max-tokens", max_tokens, "--describe-endpoint", describe_endpoint),
         ("--price", price, "--describe-endpoint", describe_endpoint),
         ("--reason-price", reason_price, "--describe-endpoint", describe_endpoint),
     ):
@@ -207,20 +224,28 @@ def build(
         )
         describer = None
         if describe_endpoint:
+            from emoverse.emt.describe import PROMPTS
             from emoverse.emt.endpoint import Endpoint
             from emoverse.emt.reasons import Describer
 
             key = os.environ.get("OPENAI_API_KEY")
-            sees = Endpoint(describe_endpoint, describe_model, key, prices=price)
+            limits: dict[str, Any] = {
+                "concurrency": concurrency,
+                "timeout": request_timeout,
+                "max_tokens": max_tokens,
+            }
+            limits = {name: value for name, value in limits.items() if value is not None}
+            sees = Endpoint(describe_endpoint, describe_model, key, prices=price, **limits)
             other = reason_endpoint or reason_model
             infers = Endpoint(
                 reason_endpoint or describe_endpoint,
                 reason_model or describe_model,
                 key,
                 prices=reason_price or price,
+                **limits,
             )
             told = stack.enter_context(rated("Reasons"))
-            describer = Describer(sees, infers if other else None, told)
+            describer = Describer(sees, infers if other else None, told, prompts or PROMPTS)
         summary = steps.build(
             out,
             meld_dir=named[0],

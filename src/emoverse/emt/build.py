@@ -127,8 +127,8 @@ def build(
 
     Raises:
         EmoVerseError: no corpus was named, one lacks its files, the AU source cannot be used on
-            what was named, Parquet is wanted and pyarrow is not installed, or another build is
-            at work in `out`.
+            what was named, a prompt file is unusable, Parquet is wanted and pyarrow is not
+            installed, or another build is at work in `out`.
     """
     if with_parquet:
         parquet.needed()
@@ -139,6 +139,10 @@ def build(
     faces = faces or FaceWork()
     if faces_dir:
         reader(faces.settings.source)  # of photos; an unsuitable one is told before the clips' work
+    if describer:
+        from emoverse.emt import describe  # its HTTP client is not always needed
+
+        describe.templates(describer.prompts)  # told before the work, likewise
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:

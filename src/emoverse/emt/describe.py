@@ -26,7 +26,7 @@ from emoverse.emt.quality_gate import Rejection, check_description, check_reason
 from emoverse.emt.usage import SKIPPED, Usage, figures
 from emoverse.errors import EmoVerseError
 from emoverse.faces import video
-from emoverse.files import read_text, write_text
+from emoverse.files import read_text, sha256_of, write_text
 from emoverse.tasks import eri
 from emoverse.tasks.action_units import codes_in
 
@@ -97,8 +97,8 @@ def describe_clips(
         Reasons by clip id, in the clips' order, and the report: `clips`, `accepted`, `rejected`
         (clips per check), `failed`, `unasked` (None when unknown), `skipped` or `stopped` (a
         sentence, else None), `models` (per model: answers, tokens_in, tokens_out, uncounted,
-        cost), `cost` (US dollars, None without prices), and `run`: asked, cached, tokens_in,
-        tokens_out and cost of this call alone.
+        cost), `cost` (US dollars, None without prices), `prompts` (their SHA-256), and `run`:
+        asked, cached, tokens_in, tokens_out and cost of this call alone.
 
     Raises:
         EmoVerseError: an endpoint's URL or a prompt file is unusable. A failing clip never
@@ -111,7 +111,7 @@ def describe_clips(
     if tries < 1:
         raise EmoVerseError(f"tries must be 1 or more, not {tries}.")
     run = _Run(
-        templates={name: _template(prompts, name) for name in ("describe", "reason")},
+        templates=templates(prompts),
         cache=out / "answers",
         tries=tries,
     )
@@ -121,7 +121,8 @@ def describe_clips(
     turned_down = (row for place in sorted(run.turned_down) for row in run.turned_down[place])
     _write(out / "rejected.jsonl", turned_down)
     reasons = {row["id"]: row["reason"] for row in rows if "reason" in row}
-    return reasons, _report(run, total)
+    used = {name: sha256_of(prompts / f"{name}.txt") for name in run.templates}
+    return reasons, _report(run, total) | {"prompts": used}
 
 
 def sampled_frames(
@@ -318,6 +319,15 @@ def _pictures(clip: Clip) -> tuple[bytes, ...]:
     return tuple(
         frame if isinstance(frame, bytes) else Path(frame).read_bytes() for frame in clip.frames
     )
+
+
+def templates(folder: Path) -> dict[str, Template]:
+    """The prompts of both steps, `describe` and `reason`.
+
+    Raises:
+        EmoVerseError: a file is missing, or has a field that cannot be filled in.
+    """
+    return {name: _template(folder, name) for name in ("describe", "reason")}
 
 
 def _template(folder: Path, name: str) -> Template:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from emoverse.corpora.records import Utterance
 from emoverse.emt.assemble import clues, conversation_of, reason_record
 from emoverse.emt.clips import Look
-from emoverse.emt.describe import Clip, describe_clips
+from emoverse.emt.describe import PROMPTS, Clip, describe_clips
 from emoverse.emt.endpoint import Endpoint
 from emoverse.emt.looks import Looks
 from emoverse.emt.record import Record
@@ -26,11 +27,13 @@ class Describer:
         endpoint: the model that sees.
         reasoner: the model that infers the reason; the same when None.
         progress: told (clips done, clips in all).
+        prompts: folder with `describe.txt` and `reason.txt`.
     """
 
     endpoint: Endpoint
     reasoner: Endpoint | None = None
     progress: Callable[[int, int], None] | None = None
+    prompts: Path = PROMPTS
 
 
 def records(
@@ -61,6 +64,7 @@ def records(
         describer.endpoint,
         out=looks.out / "reasons",
         reasoner=describer.reasoner,
+        prompts=describer.prompts,
         progress=describer.progress,
     )
     made = [reason_record(*wanted[name], reason, style) for name, reason in found.items()]
