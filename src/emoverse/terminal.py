@@ -162,12 +162,15 @@ def print_scores(console: Console, block: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     facts = [f"{block['task'].upper()}, protocol {block['protocol']}", f"{block['n']} scored"]
+    if (answered := block.get("answered", 0)) < (records := block.get("records", 0)):
+        facts.append(f"only {answered} of {records} answered so far")
     facts += [
         f"{block[key]} {words}"
         for key, words in (
             ("unparseable", "unparseable"),
             ("text_alone", "answered from text alone"),
             ("media_missing", "with the clip missing"),
+            ("replaced", "replaced by a later answer of the same id"),
         )
         if block.get(key)
     ]

@@ -13,7 +13,7 @@ from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.compare import compare
 from emoverse.evaluation.end_to_end import SUBMISSION, evaluate_semeval, score_semeval_run
-from emoverse.evaluation.runner import score_predictions
+from emoverse.evaluation.runner import evaluate, score_predictions
 from emoverse.evaluation.score import score_files
 from emoverse.files import read_json
 from emoverse.tasks import ecpe, er
@@ -256,6 +256,8 @@ def test_what_does_not_fit_is_told(tmp_path: Path):
         score_semeval_run(tmp_path)
     with pytest.raises(EmoVerseError, match="limit"):
         evaluate_semeval("m", data, out=tmp_path / "o", limit=0, engine=Knowing())
+    with pytest.raises(EmoVerseError, match=r"SemEval file; .*--protocol semeval"):
+        evaluate("m", data, out=tmp_path / "o", engine=Knowing())
     bare = _file(tmp_path, pairs=False)
     with pytest.raises(EmoVerseError, match="emotion-cause_pairs"):
         evaluate_semeval("m", bare, out=tmp_path / "o", engine=Knowing())
@@ -285,11 +287,16 @@ def test_the_command_evaluates_and_scores_again(tmp_path: Path, monkeypatch: Any
     told = ("eval", "compact", str(data), "--protocol", "semeval", "--out", str(out))
     code, printed = run(*told)
     assert code == 0 and "ECPE, protocol semeval" in printed and "gold emotions" in printed
+    printed_first = printed
     assert len(engines) == 1  # one load for both rounds
     code, printed = run("score", "--run", str(out), "--protocol", "semeval", "--json", "-")
     assert code == 0 and json.loads(printed)["tasks"]["ecpe"]["n"] == len(TALKS)
     assert len(engines) == 1
+    assert 'Not among the floors: "no text"' in printed_first
     assert run(*told, "--derive-scores")[0] == 2
+    again = ("score", "--run", str(out), "--protocol", "semeval")
+    for option in (("--floors-train", str(data)), ("--derive-scores",), ("--similarity", "m")):
+        assert run(*again, *option)[0] == 2, option
     assert run("score", "--run", str(out))[0] == 1
 
 

@@ -30,6 +30,7 @@ def test_rows_of_ours_and_of_the_authors_are_read(tmp_path):
     [
         ({"id": "a"}, "needs the answer as text"),
         ({"id": "a", "text": 5}, "needs the answer as text"),
+        ({"query": "q", "text": "said"}, "holds its answer in `response`"),
         ({"id": "a", "text": "", "score": 4}, "`score` does not fit"),
         ({"id": "a", "text": "", "probabilities": {"joy": 1.5}}, "`probabilities.joy` does not"),
         (["a"], "must be a JSON object"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from emoverse.cli import main
 from emoverse.emt.record import dump_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.runner import evaluate, score_predictions
@@ -87,6 +88,25 @@ def test_a_killed_run_can_be_scored_as_far_as_it_went(tmp_path):
     block = score_predictions(out)["tasks"]["er"]
     assert (block["records"], block["answered"], block["n"]) == (10, 5, 5)
     assert score_predictions(out)["tasks"]["msa"]["answered"] == 0
+
+
+def test_the_command_tells_what_is_missing(tmp_path, capsys):
+    data, _ = _mixed(tmp_path)
+    out = tmp_path / "out"
+
+    def printed():
+        with pytest.raises(SystemExit) as ended:
+            main(["score", "--run", str(out)])
+        assert not ended.value.code
+        return " ".join(capsys.readouterr().out.split())
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("fake", data, out=out, engine=FakeEngine(die_after=5))
+    assert "5 scored, only 5 of 10 answered so far" in printed()
+    evaluate("fake", data, out=out, engine=FakeEngine())
+    told = printed()
+    assert "so far" not in told
+    assert 'Not among the floors: "no text"' in told and "--floors-train" in told
 
 
 def test_another_model_other_data_or_other_media_are_refused(tmp_path):

@@ -14,7 +14,8 @@ from emoverse.tasks.ecpe import Pair
 
 
 def _write(path, conversations):
-    path.write_text(json.dumps(conversations), encoding="utf-8")
+    text = conversations if isinstance(conversations, str) else json.dumps(conversations)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -77,6 +78,7 @@ def test_scores_as_the_official_script(tmp_path):
         ([{"conversation_ID": 1, "emotion-cause_pairs": [["1_glee", "1"]]}], "glee"),
         ([{"conversation_ID": 1, "emotion-cause_pairs": []}] * 2, "comes twice"),
         ([{"id": 1}], "not a SemEval file"),
+        ('{"query": "q"}\n{"query": "q"}\n', "not a SemEval file"),
     ],
 )
 def test_a_bad_prediction_file_is_told_in_one_sentence(tmp_path, content, told):

@@ -170,6 +170,12 @@ def score(
         raise typer.BadParameter("--judge-url and --judge-model go together.")
     if run is None and (judge_url or similarity):
         raise typer.BadParameter("--judge-url and --similarity belong to --run.")
+    unused = (floors_train, derive_scores, open_vocabulary, judge_url, similarity)
+    if protocol is EndToEnd.semeval and any(unused):
+        raise typer.BadParameter(
+            "the semeval protocol takes no --floors-train, --derive-scores, --open-vocabulary, "
+            "--judge-url, --similarity."
+        )
     options: dict[str, Any] = {
         "derive_scores": derive_scores,
         "open_vocabulary": open_vocabulary,
@@ -212,7 +218,20 @@ def _show_run(scores: Mapping[str, Any], json_file: str | None) -> None:
 
 
 def _print_block(console: Console, block: Mapping[str, Any]) -> None:
+    from emoverse.evaluation.floors import NO_TEXT
+
     print_scores(console, block)
+    if block["task"] == "ecpe" and NO_TEXT not in block["floors"]:
+        how = (
+            "the semeval protocol has none; compare under paper or strict"
+            if block["protocol"] == EndToEnd.semeval.value
+            else "name a training set by --floors-train"
+        )
+        console.print(
+            f'Not among the floors: "{NO_TEXT}", which is the hardest to beat ({how}).',
+            style="dim",
+            soft_wrap=True,
+        )
     if source := block.get("scores_from"):
         console.print(f"Sentiment scores: {source}.", style="dim", soft_wrap=True)
     if "through_wheel" in block:

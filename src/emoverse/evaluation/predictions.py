@@ -60,13 +60,20 @@ def read_answers(path: Path | str) -> list[Answer]:
     return [_answer(row, f"{path}, answer {number}") for number, row in enumerate(_rows(path), 1)]
 
 
-def matched(path: Path | str, gold: Sequence[Record], wanted: Sequence[Record]) -> list[Answer]:
-    """The answers to `wanted`, by `id` where every answer has its own, else by position.
+def matched(
+    path: Path | str, gold: Sequence[Record], wanted: Sequence[Record]
+) -> tuple[list[Answer], int]:
+    """The answers to `wanted`, by `id` where every answer has one, else by position.
+
+    Of several answers of one id the last counts, as in a run's predictions.jsonl.
 
     Args:
         path: the file of answers.
         gold: every record of the gold file, in its order.
         wanted: those of one task.
+
+    Returns:
+        One answer for each of `wanted`, and how many others a later one of the same id replaced.
 
     Raises:
         EmoVerseError: an answer is missing, or the counts do not fit.
@@ -83,12 +90,12 @@ def matched(path: Path | str, gold: Sequence[Record], wanted: Sequence[Record]) 
                 "missing); answer every record."
             )
         if not missing:
-            return [by_id[record.id] for record in wanted]
+            return [by_id[record.id] for record in wanted], len(answers) - len(by_id)
     if len(answers) == len(wanted):
-        return answers
+        return answers, 0
     if len(answers) == len(gold):
         places = {record.id: place for place, record in enumerate(gold)}
-        return [answers[places[record.id]] for record in wanted]
+        return [answers[places[record.id]] for record in wanted], 0
     raise EmoVerseError(
         f"{path}: {len(answers)} answers for {len(wanted)} records; give one each, in order, or an "
         "`id` with every answer."
@@ -102,6 +109,11 @@ def _answer(row: Any, place: str) -> Answer:
     if "text" not in fields or "query" in fields:  # a record's own `text` is what was said
         fields["text"] = fields.pop("response", None)
         fields.pop("label", None)  # a record's gold
+    if fields["text"] is None and "query" in fields:
+        raise EmoVerseError(
+            f"{place}: a row with a `query` holds its answer in `response` (`text` is what was "
+            "said); rename it, or leave the `query` out."
+        )
     if not isinstance(fields["text"], str):
         raise EmoVerseError(f"{place}: it needs the answer as text in `response` or `text`.")
     if fields.get("id") is not None:

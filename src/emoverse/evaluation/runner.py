@@ -32,6 +32,7 @@ from emoverse.evaluation.runs import (
     writing,
 )
 from emoverse.evaluation.score import HEADLINES, Scored, block, check_protocol, prepare
+from emoverse.evaluation.semeval import is_semeval_file
 from emoverse.evaluation.traps import rows as trap_rows
 from emoverse.files import write_json
 
@@ -88,6 +89,10 @@ def evaluate(
     if limit is not None and limit < 1:
         raise EmoVerseError(f"The limit is {limit}; use 1 or more.")
     data = Path(data)
+    if is_semeval_file(data):
+        raise EmoVerseError(
+            f"{data} is a SemEval file; ask about its conversations with `--protocol semeval`."
+        )
     records = unique_ids(load_records(data))[:limit]
     if not records:
         raise EmoVerseError(f"{data}: holds no records; name a file with some.")
@@ -224,10 +229,16 @@ def score_predictions(
         traps: add what the authors' script would say, see `emoverse.evaluation.traps`.
 
     Raises:
-        EmoVerseError: `out` holds no run, its data has changed or gone, or nothing is answered.
+        EmoVerseError: `out` holds no run, its data has changed or gone, nothing is answered, or
+            there are no reasons for a judge or a similarity.
     """
     _check(protocol)
     run = load_run(out)
+    if (judge or similarity) and not any(record.task == "eri" for record in run.records):
+        raise EmoVerseError(
+            f"{run.folder} asked for no reasons (ERI), and only these are judged or compared by "
+            "similarity; leave that option out."
+        )
     if not run.answers:
         raise EmoVerseError(f"{run.folder / PREDICTIONS} answers no record; evaluate first.")
     settings = {

@@ -12,8 +12,8 @@ from emoverse.errors import EmoVerseError
 from emoverse.evaluation.gold import conversation_key, gold_label, read_answer, unique_ids
 from emoverse.evaluation.intervals import BOOTSTRAP, SEED, intervals
 from emoverse.evaluation.predictions import Answer, matched
-from emoverse.evaluation.semeval import is_semeval, load_semeval, semeval_figures
-from emoverse.files import read_json, read_text, sha256_of
+from emoverse.evaluation.semeval import is_semeval_file, load_semeval, semeval_figures
+from emoverse.files import sha256_of
 from emoverse.tasks import ecpe, er, eri, fer, msa
 
 HEADLINES: Mapping[str, tuple[str, ...]] = {
@@ -120,7 +120,8 @@ def score_files(
         traps: add what the authors' script would say, see `emoverse.evaluation.traps`.
 
     Returns:
-        What `block` returns.
+        What `block` returns, and in `replaced` how many answers a later one of the same id took
+        the place of (not under `semeval`).
 
     Raises:
         EmoVerseError: a file is unreadable, an answer is missing, or the protocol does not fit.
@@ -143,7 +144,7 @@ def score_files(
         said = load_semeval(pred, only={conversation.id for conversation in truth})
         return semeval_figures(truth, said) | {"seed": SEED} | origin
     for path in (gold, pred):
-        if _looks_semeval(path):
+        if is_semeval_file(path):
             raise EmoVerseError(f"{path} is a SemEval file; score it with `--protocol semeval`.")
     everything = unique_ids(load_records(gold))
     records = [record for record in everything if record.task == task]
@@ -152,7 +153,7 @@ def score_files(
     from emoverse.evaluation.floors import floors  # these two stand on this module
     from emoverse.evaluation.traps import rows
 
-    answers = matched(pred, everything, records)
+    answers, replaced = matched(pred, everything, records)
     scored = prepare(
         task,
         records,
@@ -161,7 +162,7 @@ def score_files(
         derive_scores=derive_scores,
         open_vocabulary=open_vocabulary,
     )
-    result = block(scored, floors(scored, floors_train), origin)
+    result = block(scored, floors(scored, floors_train), origin) | {"replaced": replaced}
     return result | {"traps": rows(scored)} if traps else result
 
 
@@ -290,7 +291,3 @@ def _values(
         for answer in answers
     )
     return derived, DERIVED
-
-
-def _looks_semeval(path: Path | str) -> bool:
-    return read_text(path).lstrip().startswith("[") and is_semeval(read_json(path))

@@ -17,7 +17,7 @@ from typing import Any
 
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.intervals import BOOTSTRAP, intervals
-from emoverse.files import read_json
+from emoverse.files import read_json, read_text
 from emoverse.tasks import ecpe, labels
 from emoverse.tasks.ecpe import Pair, Turn
 
@@ -53,6 +53,15 @@ def is_semeval(rows: Any) -> bool:
     )
 
 
+def is_semeval_file(path: Path | str) -> bool:
+    """Whether a file of records or answers is a SemEval file instead.
+
+    Raises:
+        EmoVerseError: the file is unreadable, or it is a list and no valid JSON.
+    """
+    return is_semeval(_list(path))
+
+
 def load_semeval(path: Path | str, only: Collection[str] | None = None) -> list[Conversation]:
     """Read a SemEval subtask 2 file, gold or predicted.
 
@@ -65,7 +74,7 @@ def load_semeval(path: Path | str, only: Collection[str] | None = None) -> list[
         EmoVerseError: the file is no such file, a conversation comes twice, or a pair is not
             `["3_surprise", "1"]`; the sentence names file and conversation.
     """
-    rows = read_json(path)
+    rows = _list(path)
     if not is_semeval(rows):
         raise EmoVerseError(
             f"{path}: not a SemEval file; it must be a JSON list of objects with `conversation_ID`."
@@ -190,6 +199,11 @@ def semeval_figures(gold: Sequence[Conversation], pred: Sequence[Conversation]) 
         "bootstrap": BOOTSTRAP | {"unit": "conversation"},
         "scores": figures,
     }
+
+
+def _list(path: Path | str) -> Any:
+    """The JSON of a file that begins as a list; None for any other, JSONL for one."""
+    return read_json(path) if read_text(path).lstrip().startswith("[") else None
 
 
 def _six(pairs: Sequence[Pair]) -> list[Pair]:
