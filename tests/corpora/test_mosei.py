@@ -182,6 +182,30 @@ def test_the_sdk_file_gives_scores_emotions_and_words(
     assert [(u.emotion, u.sentiment, u.text) for u in texts] == [("joy", "neutral", "")]
 
 
+def test_the_sdks_folder_tells_splits_and_words_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "CMU_MOSEI_Labels.csd": {"All Labels": {"data": LABELS}},
+        "CMU_MOSEI_TimestampedWords.csd": {"words": {"data": WORDS}},
+    }
+    _h5py(monkeypatch, files)
+    for name in files:
+        (tmp_path / name).touch()
+    folds = tmp_path / "cmu_mosei_std_folds.py"
+    folds.write_text("standard_train_fold=['x','w']\nstandard_valid_fold = [\n 'v',\n]\n")
+    utterances, _ = mosei.read(tmp_path)
+    assert [(u.id, u.text, u.split) for u in utterances] == [
+        ("v_0", "so bad", "valid"),
+        ("v_1", "well", "valid"),
+    ]
+    assert {u.emotion for u in utterances} == {"anger", "neutral"}
+    for text, said in (("standard_test_fold = names()", "not the SDK's"), ("x = 1", "no standard")):
+        folds.write_text(text)
+        with pytest.raises(EmoVerseError, match=said):
+            mosei.read(tmp_path)
+
+
 def test_the_sdk_file_needs_h5py_and_splits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

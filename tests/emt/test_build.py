@@ -10,6 +10,7 @@ import pytest
 from emoverse import cli
 from emoverse.emt.build import build
 from emoverse.emt.record import Record, load_records
+from emoverse.emt.sources import Folder, annotation_files
 from emoverse.errors import EmoVerseError
 
 MELD = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,StartTime,EndTime\n"
@@ -182,6 +183,13 @@ def test_building_again_leaves_nothing_of_the_records_before(
     assert not (out / "quality.json").exists()
     assert [file.name for file in (out / "reasons").iterdir()] == ["answers"]
     assert "reasons/reasons.jsonl" not in (out / "manifest.json").read_text()
+
+
+def test_the_files_that_name_splits_are_inputs_too(tmp_path: Path) -> None:
+    for name in ("CMU_MOSEI_Labels.csd", "cmu_mosei_std_folds.py", "other.py"):
+        (tmp_path / name).touch()
+    named = annotation_files([Folder(tmp_path)])
+    assert [file.name for file in named] == ["CMU_MOSEI_Labels.csd", "cmu_mosei_std_folds.py"]
 
 
 def test_no_corpus_is_an_error(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def build(
     ] = None,
     mosei: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="CMU-MOSEI: TSVs or MMSA's label.csv, and clips."),
+        typer.Option(
+            metavar="DIR", help="CMU-MOSEI: TSVs, MMSA's label.csv or the SDK's .csd; and clips."
+        ),
     ] = None,
     mosi: Annotated[Path | None, typer.Option(metavar="DIR", help="CMU-MOSI, likewise.")] = None,
     ecf: Annotated[

@@ -3,20 +3,25 @@
 Layout: `<root>/data/<video>/features` and `/intervals` (seconds, shape (n, 2)). In the label
 file the root is `All Labels` and features[:, 0] is the sentiment in [-3, 3], features[:, 1:7]
 are happy, sad, anger, surprise, disgust, fear in [0, 3]. In the word file features are byte
-strings, `sp` for a pause.
+strings, `sp` for a pause. Which video is in which split says a Python file of the SDK.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emoverse.corpora import tables
 from emoverse.errors import EmoVerseError
 
+FOLDS = "cmu_mosei_std_folds.py"
+_FOLD = re.compile(r"standard_(train|valid|test)_fold")
 # Canonical names in the order of the columns 1..6.
 _EMOTIONS = ("joy", "sadness", "anger", "surprise", "disgust", "fear")
 
@@ -79,6 +84,26 @@ def words(path: Path | str) -> dict[str, tuple[Word, ...]]:
                 if text != "sp"
             )
     return spoken
+
+
+def folds(path: Path | str) -> dict[str, str]:
+    """Video to split, by the SDK's `cmu_mosei_std_folds.py`, which is read and not run.
+
+    Raises:
+        EmoVerseError: the file has no `standard_train_fold` or the like, or is no such file.
+    """
+    path = Path(path)
+    found: dict[str, str] = {}
+    try:
+        for line in ast.parse(tables.text_of(path)).body:
+            if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+                name = _FOLD.fullmatch(line.targets[0].id)
+                found |= dict.fromkeys(ast.literal_eval(line.value), name[1]) if name else {}
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise EmoVerseError(f"{path}: not the SDK's lists of videos ({error}).") from None
+    if not found:
+        raise EmoVerseError(f"{path}: no standard_train_fold there; use the SDK's own {FOLDS}.")
+    return found
 
 
 def text_between(spoken: Sequence[Word], start: float, end: float) -> str:

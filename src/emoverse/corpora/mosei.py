@@ -17,6 +17,7 @@ from emoverse.corpora.records import Problem, Utterance
 from emoverse.errors import EmoVerseError
 
 CORPORA = ("mosei", "mosi")
+_LABELS, _WORDS = "CMU_MOSEI_Labels.csd", "CMU_MOSEI_TimestampedWords.csd"
 _TSV = ("vid", "cid", "start", "stop", "label", "text")
 _MMSA = ("video_id", "clip_id", "text", "label", "mode")
 
@@ -49,14 +50,16 @@ def read(
 
     Args:
         path: a folder with `train.tsv`, `valid.tsv`, `test.tsv` (those that are there) or MMSA's
-            `label.csv`; one such file; or the SDK's label file `*.csd` (needs h5py).
+            `label.csv` or the SDK's `CMU_MOSEI_Labels.csd` (needs h5py); or one such file.
         clips: folder with `<video>/<clip>.mp4` (MMSA's `Raw`), `<video>_<clip>.mp4`, or whole
             videos `<video>.mp4` where the labels have times; for `label.csv` the `Raw` beside it
             when there.
         split: read this split only; for one TSV, the split it is.
         corpus: `mosei` or `mosi`; told from the path and the columns otherwise.
-        splits: for a `.csd` file, video → split (the SDK file does not say).
-        words: for a `.csd` file, `CMU_MOSEI_TimestampedWords.csd`, which holds the text.
+        splits: for a `.csd` file, video → split; by default as the SDK's
+            `cmu_mosei_std_folds.py` beside it says.
+        words: for a `.csd` file, `CMU_MOSEI_TimestampedWords.csd`, which holds the text; by
+            default the one beside it.
 
     Returns:
         Utterances with ids `<video>_<clip>`, `index` by time in the video (by clip number
@@ -108,12 +111,11 @@ def _files(path: Path, wanted: str | None) -> list[Path]:
         and any(tables.split_name(word) for word in re.split(r"[^A-Za-z]+", file.stem))
         and wanted in (None, tables.split_of_file(file))
     ]
-    if not files and (path / "label.csv").is_file():
-        files = [path / "label.csv"]
+    files = files or [path / name for name in ("label.csv", _LABELS) if (path / name).is_file()][:1]
     if not files:
         raise EmoVerseError(
-            f"{path}: no {wanted or 'train'}.tsv and no label.csv there; give the folder of "
-            "MOSEI's or MOSI's labels."
+            f"{path}: no {wanted or 'train'}.tsv and no label.csv or {_LABELS} there; give the "
+            "folder of MOSEI's or MOSI's labels."
         )
     order = {name: rank for rank, name in enumerate(tables.SPLITS)}
     return sorted(
@@ -173,11 +175,16 @@ def _csd(
     splits: Mapping[str, str] | None,
     words: Path | str | None,
 ) -> list[_Segment]:
+    folds = file.parent / csd.FOLDS
+    if splits is None and folds.is_file():
+        splits = csd.folds(folds)
     if not splits:
         raise EmoVerseError(
             f"{file}: the SDK's label file does not say which video is in which split; "
-            "pass splits (video to train, valid or test)."
+            f"put the SDK's {csd.FOLDS} beside it, or pass splits (video to train, valid or test)."
         )
+    beside = file.parent / _WORDS
+    words = beside if words is None and beside.is_file() else words
     named = {video: tables.checked_split(split) for video, split in splits.items()}
     spoken = {} if words is None else csd.words(words)
     segments = []

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emoverse.corpora import ecf, meld, mosei, tables
+from emoverse.corpora import csd, ecf, meld, mosei, tables
 from emoverse.corpora.ecf_clips import with_meld_clips
 from emoverse.corpora.records import Problem, Utterance
 from emoverse.errors import EmoVerseError
@@ -105,7 +105,8 @@ def annotation_files(folders: Sequence[Folder]) -> list[Path]:
             files.append(folder.path)
         else:
             found = (p for pattern in ("*", "*/*") for p in sorted(folder.path.glob(pattern)))
-            files += [p for p in found if p.is_file() and p.suffix.lower() in suffixes]
+            wanted = (p for p in found if p.suffix.lower() in suffixes or p.name == csd.FOLDS)
+            files += [p for p in wanted if p.is_file()]
     return files
 
 
