@@ -15,7 +15,7 @@ from emoverse.evaluation.judge import agreement, judge, prompt, read_score
 from emoverse.evaluation.runner import evaluate, score_predictions
 from emoverse.tasks import eri
 
-from .made import FakeEngine
+from .made import FakeEngine, er_records
 
 GOLD = ["She grins because she won.", "He trembles at the dark.", "They shout at each other."]
 
@@ -88,6 +88,16 @@ def test_a_run_is_judged_after_the_fact(served, tmp_path):
     assert len(block["judge"]["prompts"]["clue"]) == 64
 
 
+def test_a_run_without_reasons_has_nothing_to_judge(served, tmp_path):
+    endpoint, asked = served
+    data = dump_records(tmp_path / "er.jsonl", er_records(2))
+    evaluate("fake", data, out=tmp_path / "out", engine=FakeEngine())
+    for option in ({"judge": endpoint}, {"similarity": "m"}):
+        with pytest.raises(EmoVerseError, match="asked for no reasons"):
+            score_predictions(tmp_path / "out", **option)
+    assert asked == []
+
+
 def test_a_judge_that_is_not_there_is_told_in_one_sentence(tmp_path):
     endpoint = Endpoint("http://127.0.0.1:9/v1", "stub", retries=0)
     with pytest.raises(EmoVerseError, match="judge stub at"):
@@ -100,6 +110,9 @@ def test_a_judge_that_is_not_there_is_told_in_one_sentence(tmp_path):
         ("Clues differ.\nScore: 7", 7.0),
         ("Score 3 at first, but then\n**Score:** 4.5/10", 4.5),
         ("8", 8.0),
+        ("Score (0-10): 6", 6.0),
+        ("Score [0 to 10] = 4.5", 4.5),
+        ("Score (0–10):", None),
         ("6/10", 6.0),
         ("Score: 11", None),
         ("No idea.", None),

@@ -40,6 +40,13 @@ def test_evaluate_loads_the_module_and_computes(tmp_path, monkeypatch):
         evaluate.load(metric.__file__, "mood", cache_dir=str(tmp_path))
 
 
+def test_bare_causes_are_read_by_the_target_of_the_reference():
+    found = metric.figures("ecpe-strict", ["5_joy,2", "3_fear,1", ""], ["5,2", "1", "1"])
+    assert (found["recall"], found["unparseable"]) == (100, 1)
+    with pytest.raises(EmoVerseError, match="2 gold labels but 1"):
+        metric.figures("ecpe-paper", ["5_joy,2", ""], ["2"])
+
+
 def test_an_unreadable_reference_is_named():
     with pytest.raises(EmoVerseError, match="'glee'"):
         metric.figures("er", ["glee"], ["Joy."])

@@ -69,6 +69,10 @@ def test_answers_with_ids_may_come_in_any_order_but_must_be_there(tmp_path):
     pred = tmp_path / "pred.jsonl"
     pred.write_text("\n".join(rows), encoding="utf-8")
     assert score_files("er", gold, pred, "paper")["headline"]["accuracy"] == 100
+    again = json.dumps({"id": "u4", "text": "Fear."})
+    pred.write_text("\n".join([*rows, again]), encoding="utf-8")
+    twice = score_files("er", gold, pred, "paper")
+    assert (twice["headline"]["accuracy"], twice["replaced"]) == (80, 1)
     pred.write_text("\n".join(rows[1:]), encoding="utf-8")
     with pytest.raises(EmoVerseError, match="no answer for record u4"):
         score_files("er", gold, pred, "paper")
@@ -194,7 +198,7 @@ def test_captions_and_reasons_have_intervals_and_floors(tmp_path):
     faces = score_files("fer", file, file, "paper")
     assert faces["headline"]["f1"] == faces["headline"]["caption_f1"] == 100
     assert faces["intervals"]["f1"] == [100, 100]
-    assert set(faces["floors"]) == {"always AU12"}
+    assert set(faces["floors"]) == {"always AU12 (most frequent here)"}
     told = score_files("eri", file, file, "paper")
     assert told["headline"]["clue_overlap"] == told["headline"]["wheel_overlap"] == 100
     floor = told["floors"]["another record's reason"]

@@ -1,9 +1,11 @@
 """What a model that has learnt nothing reaches: printed beside every score.
 
 `msa` and `er`: the majority class, and for sentiment scores the median. `fer`: the most frequent
-action units. `eri`: the reason of another record, which has the manner of speaking but not the
-matter. `ecpe`: "cause = target", "target + previous utterance", and "no text", a gradient-boosted
-classifier over positions, speakers, emotions and lengths that never sees a word.
+action units. These are counted in a training set where one is named, else among the evaluated
+labels themselves, the best that a constant answer can do there; the name says which. `eri`: the
+reason of another record, which has the manner of speaking but not the matter. `ecpe`: "cause =
+target", "target + previous utterance", and "no text", a gradient-boosted classifier over
+positions, speakers, emotions and lengths that never sees a word.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from emoverse.emt.record import load_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.gold import gold_label, turns_key
 from emoverse.evaluation.score import Scored
-from emoverse.evaluation.semeval import Conversation, is_semeval, load_semeval
-from emoverse.files import read_json, read_text, write_json
+from emoverse.evaluation.semeval import Conversation, is_semeval_file, load_semeval
+from emoverse.files import read_json, write_json
 from emoverse.tasks import ecpe, labels
 from emoverse.tasks.ecpe import Pair, Turn
 
@@ -50,6 +52,8 @@ def plain_floors(scored: Scored, train_gold: Sequence[Any] = ()) -> dict[str, di
         return {}
     if scored.task != "ecpe":
         name, guesses, values = _constant(scored, train_gold or scored.gold)
+        if name.startswith("always"):
+            name += " (most frequent in training)" if train_gold else " (most frequent here)"
         return {name: scored.headline(scored.score_of(guesses, values))} if name else {}
     queries = [ecpe.parse_query(record.query) for record in scored.records]
     rules: Mapping[str, Callable[[Sequence[Turn], int], tuple[Pair, ...]]] = {
@@ -93,7 +97,7 @@ def load_conversations(path: Path | str) -> list[Conversation]:
     Raises:
         EmoVerseError: the file holds neither.
     """
-    if read_text(path).lstrip().startswith("[") and is_semeval(read_json(path)):
+    if is_semeval_file(path):
         return load_semeval(path)
     turns_of: dict[str, tuple[Turn, ...]] = {}
     pairs_of: dict[str, list[Pair]] = {}
@@ -288,7 +292,7 @@ def _cache_file(scored: Scored, train: Sequence[Conversation], cache: Path | Non
 
 
 def _train_gold(path: Path | str, task: str) -> list[Any]:
-    if read_text(path).lstrip().startswith("[") and is_semeval(read_json(path)):
+    if is_semeval_file(path):
         return []
     return [gold_label(record) for record in load_records(path) if record.task == task]
 

@@ -28,6 +28,8 @@ SCALES = ("clue", "label")
 HIGHEST = 10.0
 _PROMPTS = Path(__file__).parent / "prompts"
 _MOST_TOKENS = 400
+# A scale that is repeated, "Score (0-10): 6", is not the score.
+_RANGE = re.compile(r"[(\[]\s*[0-9]{1,2}\s*(?:-|–|to)\s*[0-9]{1,2}\s*[)\]]")
 _SCORE = re.compile(r"score\W{0,6}([0-9]{1,2}(?:\.[0-9]+)?)", re.IGNORECASE)
 _NUMBER = re.compile(r"\W*([0-9]{1,2}(?:\.[0-9]+)?)(?:\s*/\s*10)?\W*")
 
@@ -103,6 +105,7 @@ def agreement(first: Floats, second: Floats) -> dict[str, float | int | None]:
 
 def read_score(reply: str) -> float | None:
     """The rating in a judge's reply: after its last "Score", or all it consists of; None: none."""
+    reply = _RANGE.sub("", reply)
     marked = _SCORE.findall(reply)
     whole = _NUMBER.fullmatch(reply)
     found = marked[-1] if marked else whole[1] if whole else None

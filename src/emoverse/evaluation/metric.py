@@ -9,7 +9,8 @@
 The configuration is the task; `ecpe` counts by protocol, `ecpe-paper` or `ecpe-strict`. Predictions
 are answers as a model wrote them, references gold as EMT writes it: a score or `Positive.`, an
 emotion, `5_joy,2;5_joy,5`, action units or a caption, prose. Every figure comes with its 95 %
-bootstrap interval, `<figure>_interval`.
+bootstrap interval, `<figure>_interval`, over the items: which of them are of one conversation is
+not known here, so the intervals of ECPE and MELD are narrower than those of `emoverse score`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import evaluate
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.intervals import intervals
 from emoverse.tasks import ecpe, er, eri, fer, labels, msa
+from emoverse.tasks._metrics import check_lengths
+from emoverse.tasks.ecpe import Turn
 
 CONFIGURATIONS = ("msa", "er", "fer", "eri", "ecpe-paper", "ecpe-strict")
 _CITATION = "EmoVerse / M2SE, arXiv 2412.08049"
@@ -64,6 +67,7 @@ def figures(
         EmoVerseError: a reference cannot be read, or the lengths differ.
     """
     task, _, protocol = configuration.partition("-")
+    check_lengths(references, predictions)
     gold = [_gold(task, text) for text in references]
     for truth, text in zip(gold, references, strict=True):
         if truth is None:
@@ -85,7 +89,11 @@ def figures(
     if task == "eri":
         pred = [eri.parse(text) for text in predictions]
         return _with_intervals("eri", gold, pred, eri.score(gold, pred))
-    pred = [ecpe.parse(text) for text in predictions]
+    # A bare answer ("5,2") is about the target, which an empty reference does not tell.
+    pred = [
+        ecpe.parse(text, Turn(truth[0].emotion_index, "", "", truth[0].emotion) if truth else None)
+        for text, truth in zip(predictions, gold, strict=True)
+    ]
     kept = [place for place, truth in enumerate(gold) if truth or protocol == "strict"]
     gold, pred = [gold[place] for place in kept], [pred[place] for place in kept]
     return _with_intervals("ecpe", gold, pred, ecpe.score(gold, pred, protocol))
