@@ -205,6 +205,9 @@ def test_a_job_is_cancelled_and_forgotten(landmarker: Path, film: Path, tmp_path
         assert server.client.delete(f"/v1/jobs/{job}").status_code == 204
         assert server.client.get(f"/v1/jobs/{job}").status_code == 404
         assert [j["id"] for j in server.client.get("/v1/jobs").json()["jobs"]] == [other]
+        figures = server.client.get("/metrics").text
+        assert 'emoverse_jobs{state="cancelled"} 0.0' in figures
+        assert 'emoverse_jobs{state="done"} 1.0' in figures
 
 
 def test_a_stopped_server_takes_its_jobs_up_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -259,6 +260,25 @@ def test_a_question_of_too_many_tokens_is_refused(
             assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_long")
             assert "300 tokens" in answer.json()["error"]["message"]
         assert server.client.post("/v1/dialogue", json=TURNS).status_code == 200
+
+
+def test_faults_of_threads_and_of_the_loop_are_lines_of_the_log(
+    landmarker: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("secret")
+
+    with running(make_settings(tmp_path)) as server:
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        server.service.loop.call_soon_threadsafe(fail)
+        assert server.client.get("/v1/jobs").status_code == 200
+    lines = capfd.readouterr().err.splitlines()
+    events = [json.loads(line) for line in lines]
+    faults = {event["event"] for event in events if event.get("error") == "ZeroDivisionError"}
+    assert faults == {"thread_fault", "loop_fault"}
+    assert not any("secret" in line for line in lines)
 
 
 def _decoders() -> list[psutil.Process]:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from emoverse.commands.serve import address
 from emoverse.errors import EmoVerseError
 from emoverse.faces import drawn
 from emoverse.serving import page_clips
@@ -112,6 +113,41 @@ def test_every_address_of_the_page_needs_the_token(small: Running) -> None:
         answer = bare.request(method, path)
         assert answer.status_code == 401, path
         assert answer.headers["WWW-Authenticate"].startswith("Basic")
+
+
+def test_the_pages_address_is_a_url_for_every_kind_of_host() -> None:
+    assert address("localhost", 8000) == "http://localhost:8000/"
+    assert address("::1", 8000) == "http://[::1]:8000/"
+
+
+def test_gradios_faults_are_lines_of_the_log_and_told_without_what_was_sent(
+    small: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = small.client.get("/page/").text
+    config = json.loads(re.search(r"window.gradio_config = (.*?);</script>", page)[1])  # type: ignore[index]
+    known = [event["id"] for event in config["dependencies"] if not event["backend_fn"]]
+    join, data = "/page/gradio_api/queue/join", "/page/gradio_api/queue/data"
+    asked = {"data": ["secretwords"], "fn_index": known[0], "session_hash": "faulty"}
+    assert small.client.post(join, json=asked).status_code == 200
+    with small.client.stream("GET", data, params={"session_hash": "faulty"}) as stream:
+        for line in stream.iter_lines():
+            if "process_completed" in line:
+                break
+    wrong = small.client.post(join, json={"data": "secretwords"})
+    for answer in (small.client.post(join, json=asked | {"fn_index": 999}), wrong):
+        assert answer.json()["error"]["code"] == "page_failed"
+        assert "secret" not in answer.text
+
+    written = ""
+
+    def told() -> bool:
+        nonlocal written
+        written += capfd.readouterr().err
+        return '"page_fault"' in written
+
+    wait_for(told)
+    assert all(line.startswith("{") for line in written.splitlines()), written
+    assert "secret" not in written
 
 
 def test_a_form_of_another_site_is_refused(small: Running) -> None:

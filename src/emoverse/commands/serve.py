@@ -25,6 +25,11 @@ class Backend(str, Enum):
     openai = "openai"
 
 
+def address(host: str, port: int) -> str:
+    """The page's URL, whose host stands in brackets when it is of IPv6."""
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
@@ -109,7 +114,7 @@ def serve(
     face_landmarker()
     server = make_server(app, settings)
     if page and port:
-        print(f"The page will be at http://{host}:{port}/", file=sys.stderr)
+        print(f"The page will be at {address(host, port)}", file=sys.stderr)
     server.run()
     if not server.started:
         raise typer.Exit(1)

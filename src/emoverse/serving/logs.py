@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -30,3 +34,20 @@ def log(event: str, *, error: BaseException | None = None, **facts: Any) -> None
             for frame in traceback.extract_tb(error.__traceback__)[-6:]
         ]
     print(json.dumps(line, ensure_ascii=False, default=str), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def uncaught(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Write the faults that nobody catches, of threads and of the loop, as events as well."""
+
+    def of_thread(fault: threading.ExceptHookArgs) -> None:
+        log("thread_fault", error=fault.exc_value)
+
+    before = threading.excepthook
+    threading.excepthook = of_thread
+    loop.set_exception_handler(lambda _, fault: log("loop_fault", error=fault.get("exception")))
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+        loop.set_exception_handler(None)

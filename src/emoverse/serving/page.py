@@ -8,16 +8,20 @@ that the page needs can be reached.
 from __future__ import annotations
 
 import os
+import sys
 
 # Before gradio is imported, for it looks then: nobody is told of our users.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
+import gradio.queueing
+import gradio.routes
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse, Response
 
 from emoverse.serving import page_clips, page_views, problems
 from emoverse.serving.guard import App, Message, Receive, Send
+from emoverse.serving.logs import log
 from emoverse.serving.page_tabs import clip_tab, talk_tab
 from emoverse.serving.page_theme import theme
 from emoverse.serving.problems import Refused
@@ -38,6 +42,8 @@ def install(app: FastAPI, settings: Settings) -> None:
     async def icon() -> Response:
         return Response(page_views.source("icon.svg"), media_type="image/svg+xml")
 
+    for module in (gradio.queueing, gradio.routes):
+        module.traceback = _Told  # type: ignore[attr-defined]
     blocks = _page(app, settings)
     gr.mount_gradio_app(
         app,
@@ -57,8 +63,20 @@ def install(app: FastAPI, settings: Settings) -> None:
     mount.app = _Narrow(mount.app)  # type: ignore[attr-defined]
 
 
+class _Told:
+    """What Gradio takes for `traceback`: it prints messages, which may quote a user."""
+
+    @staticmethod
+    def print_exc() -> None:
+        """Write the fault at hand into the log."""
+        log("page_fault", error=sys.exc_info()[1])
+
+
 class _Narrow:
-    """Lets through what the page asks of Gradio, and has browsers load nothing from elsewhere."""
+    """Lets through what the page asks of Gradio, and has browsers load nothing from elsewhere.
+
+    Gradio's own errors, which may hold what was sent, are told in the form of all others.
+    """
 
     _READ = ("/", "/theme.css", "/gradio_api/queue/data")
     _BELOW = ("/assets/", "/static/", "/gradio_api/heartbeat/")
@@ -84,11 +102,20 @@ class _Narrow:
                 await problems.response(refused)(scope, receive, send)
             return
 
+        failed = False
+
         async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            nonlocal failed
+            starts = message["type"] == "http.response.start"
+            if starts and message["status"] >= 400:
+                failed = True
+                refused = Refused(message["status"], "page_failed", "The page asked amiss.")
+                await problems.response(refused)(scope, receive, send)
+            elif starts:
                 policy = (b"content-security-policy", self._POLICY.encode())
                 message["headers"] = [*message.get("headers", ()), policy]
-            await send(message)
+            if not failed:
+                await send(message)
 
         await self._app(scope, receive, sending)
 

@@ -251,7 +251,7 @@ async def delete_job(request: Request, job: str) -> None:
     row = _row(service, job)
     if row.state not in ENDED:
         raise Refused(409, "job_not_ended", "The job has not ended; cancel it first.")
-    service.store.delete(row.id)
+    service.runner.delete(row.id)
 
 
 @router.get("/v1/models", tags=["chat"])

@@ -81,6 +81,11 @@ class Runner:
         self._wake.set()
         self._count()
 
+    def delete(self, job: str) -> None:
+        """Forget a job that has ended."""
+        self._store.delete(job)
+        self._count()
+
     async def cancel(self, job: str) -> bool:
         """End a job now.
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from emoverse.errors import EmoVerseError
-from emoverse.serving.logs import log
+from emoverse.serving.logs import log, uncaught
 from emoverse.serving.media import private_folder
 from emoverse.serving.settings import Settings
 
@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
         Raises:
             EmoVerseError: another server uses the folder.
         """
-        with own(self._folder):
+        with own(self._folder), uncaught(asyncio.get_running_loop()):
             await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
