@@ -87,7 +87,8 @@ def test_a_killed_run_can_be_scored_as_far_as_it_went(tmp_path):
         evaluate("fake", data, out=out, engine=FakeEngine(die_after=5))
     block = score_predictions(out)["tasks"]["er"]
     assert (block["records"], block["answered"], block["n"]) == (10, 5, 5)
-    assert score_predictions(out)["tasks"]["msa"]["answered"] == 0
+    empty = score_predictions(out)["tasks"]["msa"]
+    assert empty["answered"] == 0 and set(empty["headline"].values()) == {None}
 
 
 def test_the_command_tells_what_is_missing(tmp_path, capsys):

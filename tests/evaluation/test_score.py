@@ -7,7 +7,7 @@ import pytest
 
 from emoverse.emt.record import Record, dump_records
 from emoverse.errors import EmoVerseError
-from emoverse.evaluation.gold import gold_label, unique_ids
+from emoverse.evaluation.gold import gold_label, read_answer, unique_ids
 from emoverse.evaluation.score import DERIVED, GIVEN, score_files
 from emoverse.files import sha256_of
 from emoverse.tasks import ecpe, er, eri, fer, msa
@@ -89,6 +89,12 @@ def test_answers_with_ids_may_come_in_any_order_but_must_be_there(tmp_path):
 )
 def test_gold_comes_from_the_label_else_from_the_response(record, gold):
     assert gold_label(record) == gold
+
+
+def test_a_bare_score_is_positive_from_0_up():
+    record = Record(msa.query("a"), "", "msa", label=1.0)
+    said = [read_answer(record, text) for text in ("0", "0.2", "-0.2")]
+    assert said == ["positive", "positive", "negative"]
 
 
 def test_an_unreadable_gold_names_the_record():
@@ -199,6 +205,9 @@ def test_captions_and_reasons_have_intervals_and_floors(tmp_path):
     assert faces["headline"]["f1"] == faces["headline"]["caption_f1"] == 100
     assert faces["intervals"]["f1"] == [100, 100]
     assert set(faces["floors"]) == {"always AU12 (most frequent here)"}
+    # What is always said, "Grinning", is the whole of one gold caption and a third of another.
+    floor = faces["floors"]["always AU12 (most frequent here)"]
+    assert floor["caption_f1"] == pytest.approx((50 + 100 + 0 + 0) / 4)
     told = score_files("eri", file, file, "paper")
     assert told["headline"]["clue_overlap"] == told["headline"]["wheel_overlap"] == 100
     floor = told["floors"]["another record's reason"]

@@ -23,7 +23,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Answer(BaseModel):
     """One line of predictions.jsonl: what a model said to one record.
 
-    Only `id` and `text` are asked of a file made elsewhere; other fields may stand beside them.
+    Only `text` is asked of a file made elsewhere, and best an `id`; other fields may stand beside.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", title="EmoVerse prediction")

@@ -15,6 +15,7 @@ from emoverse.evaluation.predictions import Answer, matched
 from emoverse.evaluation.semeval import is_semeval_file, load_semeval, semeval_figures
 from emoverse.files import sha256_of
 from emoverse.tasks import ecpe, er, eri, fer, msa
+from emoverse.tasks.action_units import BY_CODE
 
 HEADLINES: Mapping[str, tuple[str, ...]] = {
     "msa": (
@@ -78,21 +79,33 @@ class Scored:
     def score_of(
         self, pred: Sequence[Any], values: Sequence[float | None] | None = None
     ) -> dict[str, Any]:
-        """The figures of other predictions, a floor's, and for msa its scores."""
+        """The figures of other predictions, a floor's, and for msa its scores.
+
+        For fer the phrases of the predicted action units are taken for the caption.
+        """
         if self.task == "ecpe":
             return ecpe.score(self.gold, pred, self.protocol)
         if self.task == "msa":
             return msa.score(self.gold, pred, values)
-        scorers: Mapping[str, Callable[..., dict[str, Any]]] = {
-            "er": er.score,
-            "fer": fer.score,
-            "eri": eri.score,
-        }
+        if self.task == "fer":
+            written = self.captions and [
+                (caption, _caption(codes))
+                for (caption, _), codes in zip(self.captions, pred, strict=True)
+            ]
+            return fer.score(self.gold, pred, written)
+        scorers: Mapping[str, Callable[..., dict[str, Any]]] = {"er": er.score, "eri": eri.score}
         return scorers[self.task](self.gold, pred)
 
     def headline(self, figures: Mapping[str, Any]) -> dict[str, float | None]:
-        """The figures that stand in a table, in percent (but mae and corr); None: undefined."""
-        return {name: figures[name] for name in HEADLINES[self.task] if name in figures}
+        """The figures that stand in a table, in percent (but mae and corr).
+
+        None: undefined, as all are of no records.
+        """
+        return {
+            name: figures[name] if self.records else None
+            for name in HEADLINES[self.task]
+            if name in figures
+        }
 
 
 def score_files(
@@ -271,6 +284,11 @@ def _units(task: str, records: Sequence[Record]) -> tuple[str, ...] | None:
     if not any("dialogue" in record.meta for record in records):
         return None
     return tuple(str(record.meta.get("dialogue", record.id)) for record in records)
+
+
+def _caption(codes: Sequence[str]) -> str:
+    """A caption that names these action units."""
+    return fer.answer(BY_CODE[code].phrase if code in BY_CODE else code for code in codes)
 
 
 def _values(
