@@ -67,6 +67,17 @@ def test_a_long_pause_ends_a_conversation() -> None:
     assert [part.conversation for part in parts] == [1, 1, 1, 2]
 
 
+def test_speech_without_words_is_a_part_of_no_conversation() -> None:
+    cues = [Cue(1, 3, "Hi."), Cue(4, 6, ""), Cue(7, 9, "Well.")]
+    parts, warnings = parts_of(cues, (), 20)
+    assert [(p.start, p.end, p.text, p.conversation) for p in parts] == [
+        (1, 3, "Hi.", 1),
+        (4, 6, None, 0),
+        (7, 9, "Well.", 1),
+    ]
+    assert not warnings
+
+
 def test_silences_are_cut_at_shots() -> None:
     parts, _ = parts_of([Cue(10, 12, "Hi.")], [4.0, 7.5, 30.0], 31.5, silences=True)
     edges = [(round(part.start, 2), round(part.end, 2)) for part in parts]

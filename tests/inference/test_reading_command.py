@@ -91,6 +91,20 @@ def test_what_is_a_film(
     assert code == 2 and "transcript with times" in " ".join(err.split())
 
 
+def test_stretches_of_speech_are_read_without_a_speech_model(
+    engine: Engine, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(tmp_path / "movie.mp4")
+    monkeypatch.setattr(reading, "stretches", lambda path: iter([(0.5, 1.5), (2.0, 3.5)]))
+    arguments = ("--film", "--speech", "vad", "--workers", "0", "--json", "-")
+    code, out, err = run("movie.mp4", *arguments)
+    assert code == 0, err
+    found = json.loads(out)
+    assert [(row["start"], row["end"]) for row in found["moments"]] == [(0.5, 1.5), (2.0, 3.5)]
+    assert not found["utterances"]
+    assert "the stretches of speech are read by their faces" in " ".join(found["warnings"])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

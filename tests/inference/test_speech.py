@@ -3,12 +3,14 @@ from __future__ import annotations
 import itertools
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from emoverse.errors import EmoVerseError
 from emoverse.inference import speech
+from emoverse.inference.transcripts import Cue
 
 from ..faces.clips import write, write_audio
 
@@ -22,6 +24,42 @@ def test_sound_comes_in_pieces_that_join_up(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate([samples for _, samples in pieces]), whole)
     for (start, samples), (following, _) in itertools.pairwise(pieces):
         assert following == pytest.approx(start + len(samples) / speech.RATE)
+
+
+def test_sound_is_cut_where_it_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = np.ones(12 * speech.RATE, np.float32)
+    said[int(8.4 * speech.RATE) : int(8.8 * speech.RATE)] = 0  # a breath between two words
+    blocks = np.split(said, 24)
+    monkeypatch.setattr(speech, "_blocks", lambda *_: iter(blocks))
+    pieces = list(speech.sound(write_audio(tmp_path / "tone.mp4"), piece=10.0))
+    assert [start for start, _ in pieces] == [0.0, pytest.approx(8.6, abs=0.2)]
+    np.testing.assert_array_equal(np.concatenate([samples for _, samples in pieces]), said)
+
+
+def test_what_is_recognised_has_its_place_in_the_film(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = [
+        SimpleNamespace(start=0.5, end=2.0, text=" Hello there. "),
+        SimpleNamespace(start=2.0, end=2.0, text="Nothing."),
+        SimpleNamespace(start=3.0, end=4.0, text="  "),
+    ]
+
+    class Whisper:
+        def __init__(self, model: str, **_: str) -> None:
+            assert model == "tiny"
+
+        def transcribe(self, samples: np.ndarray, language: str, vad_filter: bool) -> object:
+            assert samples.dtype == np.float32 and language == "en" and vad_filter
+            return iter(heard), None
+
+    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=Whisper))
+    samples = np.zeros(speech.RATE, np.float32)
+    monkeypatch.setattr(speech, "sound", lambda _: iter([(0.0, samples), (298.5, samples)]))
+    assert speech.transcribe(tmp_path / "a.mp4", "tiny", "en") == [
+        Cue(0.5, 2.0, "Hello there."),
+        Cue(299.0, 300.5, "Hello there."),
+    ]
 
 
 def test_a_silent_film_has_no_sound(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Speech(str, Enum):
     """How it is found out what is said in a film."""
 
     asr = "asr"
+    vad = "vad"
     none = "none"
 
 
@@ -75,7 +76,10 @@ def analyze(
     ] = None,
     speech: Annotated[
         Speech,
-        typer.Option(help="Film without transcript: recognise what is said, or read faces alone."),
+        typer.Option(
+            help="Film without transcript: recognise what is said; find where somebody speaks, "
+            "which needs no weights; or read every shot by its faces."
+        ),
     ] = Speech.asr,
     asr_model: Annotated[
         str, typer.Option(metavar="NAME", help="Whisper model, or its folder, for --speech asr.")

@@ -19,6 +19,7 @@ from emoverse.inference.film import Progress, read_film
 from emoverse.inference.film_report import print_film, write_folder_page, write_page
 from emoverse.inference.folder import folder_result, read_folder
 from emoverse.inference.journal import journal
+from emoverse.inference.speech import speech as stretches
 from emoverse.inference.speech import transcribe
 from emoverse.inference.timeline import film_result
 from emoverse.inference.transcripts import Cue, read_transcript
@@ -59,6 +60,8 @@ def film(
         if cues is not None or speech == "none":
             return cues or ()
         with waiting(f"Listening to {clip}"):
+            if speech == "vad":
+                return [Cue(start, end, "") for start, end in stretches(path)]
             return transcribe(path, asr_model, language)
 
     with journal(lines, "film", basis) as book:

@@ -188,8 +188,9 @@ def _made_plan(
     found = tuple(round(cut, 3) for cut in cuts(film, told))
     silent = silences or not cues
     parts, warnings = parts_of(cues, found, info.duration, silences=silent)
-    if not cues:
-        warnings.append("Nothing that is said is known; the shots are read by their faces alone.")
+    if not any(cue.text for cue in cues):
+        read = "stretches of speech" if cues else "shots"
+        warnings.append(f"Nothing that is said is known; the {read} are read by their faces alone.")
     plan = Plan(info, tuple(parts), found, tuple(warnings))
     book.add(
         {

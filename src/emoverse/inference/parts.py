@@ -30,7 +30,7 @@ class Part:
     Attributes:
         number: from 1 on, in order of time.
         start, end: seconds.
-        text: what is said in it; None where nobody speaks.
+        text: what is said in it; None where nobody speaks, or no word is known.
         speaker: as the transcript names them, None when it does not.
         conversation: from 1 on; 0 where nobody speaks.
     """
@@ -106,10 +106,13 @@ def _in_conversations(cues: Sequence[Cue]) -> list[Part]:
     number, last = 0, -math.inf
     found = []
     for cue in cues:
+        text = " ".join(cue.text.split())
+        if not text:  # somebody speaks, but there are no words to answer by
+            found.append(Part(0, cue.start, cue.end))
+            continue
         number += cue.start - last > PAUSE
         last = max(last, cue.end)
         speaker = " ".join(cue.speaker.split()) if cue.speaker else None
-        text = " ".join(cue.text.split())
         found.append(Part(0, cue.start, cue.end, text, speaker, number))
     return found
 

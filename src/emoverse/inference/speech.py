@@ -16,6 +16,9 @@ from emoverse.inference.transcripts import Cue
 RATE = 16_000
 # Sound is looked at in pieces of this many seconds, so that memory does not grow with the film.
 _PIECE = 300.0
+# A piece ends within the quietest stretch of so many samples in its last seconds, not in a word.
+_STRETCH = RATE // 10
+_SEARCHED = 10 * RATE
 
 
 Samples = NDArray[np.float32]
@@ -26,7 +29,7 @@ def sound(path: Path | str, *, piece: float = _PIECE) -> Iterator[tuple[float, S
 
     Args:
         path: a video or sound file.
-        piece: seconds per piece.
+        piece: seconds per piece, at most; the last are given to the next where it is quiet.
 
     Returns:
         An iterator of (start in seconds, mono samples at 16 kHz, full scale 1); nothing when the
@@ -51,9 +54,11 @@ def sound(path: Path | str, *, piece: float = _PIECE) -> Iterator[tuple[float, S
             blocks.append(block)
             held += len(block)
             if held >= piece * RATE:
-                yield start, np.concatenate(blocks)
-                start, held = start + held / RATE, 0
-                blocks = []
+                samples = np.concatenate(blocks)
+                cut = _quiet(samples)
+                yield start, samples[:cut]
+                start, held = start + cut / RATE, len(samples) - cut
+                blocks = [samples[cut:]]
         if held:
             yield start, np.concatenate(blocks)
 
@@ -112,6 +117,16 @@ def transcribe(path: Path | str, model: str = "small", language: str | None = No
             if segment.text.strip() and segment.end > segment.start
         ]
     return cues
+
+
+def _quiet(samples: Samples) -> int:
+    """Where sound is best cut: in its latter half, within its last seconds."""
+    tail = samples[max(len(samples) // 2, len(samples) - _SEARCHED) :]
+    stretches = tail[len(tail) % _STRETCH :].reshape(-1, _STRETCH)
+    if not len(stretches):
+        return len(samples)
+    quietest = int(np.square(stretches).mean(axis=1).argmin())
+    return len(samples) - (len(stretches) - quietest) * _STRETCH + _STRETCH // 2
 
 
 def _blocks(container: Any, resampler: Any) -> Iterator[Samples]:

@@ -32,7 +32,7 @@ class Cue:
 
     Attributes:
         start, end: seconds, `0 <= start < end`.
-        text: what is said, in one line.
+        text: what is said, in one line; empty where somebody speaks and no word is known.
         speaker: as the file names them; None when it does not.
     """
 
