@@ -2,8 +2,11 @@
 #
 #   docker build -t emoverse .                                               # for CPUs
 #   docker build -t emoverse:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
-#   docker run -p 8000:8000 -e EMOVERSE_TOKEN=... -v emoverse:/data emoverse
-#   docker run --gpus all ... emoverse:cuda
+#   docker run -p 8000:8000 -e EMOVERSE_TOKEN=... -v emoverse:/data --stop-timeout 100 emoverse
+#   docker run --gpus all -v ./emoverse-4b:/model ... emoverse:cuda --model /model
+#
+# What follows the image's name goes to `emoverse serve`. `compact` runs on the CPU in either image.
+# A server that is stopped finishes what is under way, for which Docker's ten seconds are too short.
 FROM python:3.11-slim
 
 # MediaPipe and OpenCV are linked against these even when nothing is drawn.
@@ -25,4 +28,5 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --start-period=120s CMD ["python", "-c", \
     "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-CMD ["sh", "-c", "emoverse pull compact && exec emoverse serve --host 0.0.0.0 --folder /data/server"]
+# The word after the script is its name; the arguments come after that.
+ENTRYPOINT ["sh", "-c", "emoverse pull compact && exec emoverse serve --host 0.0.0.0 --folder /data/server \"$@\"", "serve"]
