@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emoverse.commands import evaluate as commands
 from emoverse.emt.record import dump_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation import floors as module
@@ -41,6 +42,10 @@ def test_no_text_learns_the_made_rule_and_beats_the_rules_of_thumb(tmp_path):
     assert found["no text"]["f1"] > max(
         found["cause = target"]["f1"], found["target + previous utterance"]["f1"]
     )
+
+
+def test_the_command_calls_the_learnt_floor_by_its_name():
+    assert commands._LEARNT == module.NO_TEXT
 
 
 def test_answers_are_cached_by_the_data(tmp_path, monkeypatch):
