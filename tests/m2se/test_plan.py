@@ -87,6 +87,23 @@ def test_samples_that_no_task_of_the_stage_fits_are_not_drawn_by_it() -> None:
     assert second.counts() == {"ecpe": 5}
 
 
+def test_a_rate_of_zero_draws_nothing_and_leaves_samples_to_later_stages() -> None:
+    photos = [Record("q", "a", "fer", id=f"photo{n}") for n in range(5)]
+    stages = [Stage("1", {"fer": 0.0, "er": 1.0}, samples=8), Stage("2", {"fer": 1.0})]
+    first, second = plan(_utterances(10) + photos, stages, 0)
+    assert (first.counts(), first.drawn) == ({"er": 8}, 8)
+    assert second.counts() == {"fer": 5}
+
+
+def test_samples_that_are_drawn_but_asked_nothing_are_counted_and_gone() -> None:
+    first, second = plan(
+        _utterances(1000), [Stage("1", {"msa": 0.5}, 600), Stage("2", {"er": 1})], 0
+    )
+    assert first.drawn == 600
+    assert 250 < first.samples() < 350
+    assert second.samples() == second.drawn == 400
+
+
 def test_a_rate_is_met_on_average_and_tasks_are_drawn_apart() -> None:
     (only,) = plan(_utterances(2000), [Stage("s", {"msa": 0.9, "er": 0.1})], 0)
     counts = only.counts()

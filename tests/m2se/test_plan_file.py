@@ -91,7 +91,8 @@ def test_the_plan_is_shown_and_written_and_nothing_is_trained(
         "  - {name: two, rates: {er: 1.0, ecpe: 0.7}}\n"
     )
     out = tmp_path / "out"
-    heading, _, one, rates, two, *_, told = _shown(recipe, out, capsys)
+    shown = _shown(recipe, out, capsys)
+    heading, _, one, rates, two, *_, told = shown
     assert heading.split() == ["Stage", "Samples", "MSA", "ER", "ECPE", "Queries", "Epochs"]
     drawn = plan(_data(), STAGES, 3)
     first, second = (stage.counts() for stage in drawn)
@@ -103,8 +104,19 @@ def test_the_plan_is_shown_and_written_and_nothing_is_trained(
     assert [path.name for path in out.iterdir()] == ["plan.tsv"]
     same = write_plan(tmp_path / "same.tsv", drawn, 3)
     assert written.read_bytes() == same.read_bytes()
+    said = f"two: 30 samples drawn, {drawn[1].samples()} asked something by the rates"
+    assert drawn[1].samples() < 30 and said in shown
     # Edited, with a task that the stage has no rate for, it is taken as it stands.
     written.write_text("one\tu4\tmsa\ntwo\tu3\ter msa\n")
     edited = _shown(recipe, tmp_path / "again", capsys, "--set", f"plan={written}")
     assert edited[4].split() == ["two", "1", "1", "1", "2", "2"]
     assert edited[5].split() == ["100%"]
+    copy = (tmp_path / "again" / "plan.tsv").read_text()
+    assert copy.startswith(f"# M2SE plan, from {written}: stage, sample, tasks\n")
+    _shown(recipe, out, capsys, "--set", f"plan={written}")  # read and written in one place
+    assert written.read_text() == "one\tu4\tmsa\ntwo\tu3\ter msa\n"
+    with pytest.raises(SystemExit) as ended:  # drawn anew, it would be lost
+        main(["train", str(recipe), "--plan-only", "--out", str(out)])
+    assert ended.value.code == 1
+    assert "is another plan than this recipe's" in " ".join(capsys.readouterr().err.split())
+    assert written.read_text() == "one\tu4\tmsa\ntwo\tu3\ter msa\n"

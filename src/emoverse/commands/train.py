@@ -54,11 +54,19 @@ def train(
 
 def _plan(path: Path, overrides: list[str], out: Path | None) -> None:
     """Print the plan as a table; write it where a training would, for diffs and re-use."""
-    from emoverse.m2se.plan import PLAN, planned, write_plan
+    from emoverse.m2se.plan import PLAN, check_plan, planned, save_plan
     from emoverse.m2se.recipe import load_recipe
 
     recipe = load_recipe(path, overrides)
     plans = planned(recipe)
     print_plan(plans)
-    written = write_plan((out or Path("runs") / path.stem) / PLAN, plans, recipe.seed)
+    for plan in plans:
+        if plan.drawn is not None and plan.drawn > plan.samples():
+            print(
+                f"{plan.stage.name}: {plan.drawn:,} samples drawn, {plan.samples():,} asked "
+                "something by the rates"
+            )
+    place = (out or Path("runs") / path.stem) / PLAN
+    check_plan(place, plans, recipe)
+    written = save_plan(place, plans, recipe)
     print(f"Written to {written}; train with it by --set plan={written}")

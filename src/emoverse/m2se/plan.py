@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from emoverse.emt.record import Record, load_records
@@ -24,10 +24,18 @@ PLAN = "plan.tsv"
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """The records a stage trains on, in the order of the data."""
+    """The records a stage trains on, in the order of the data.
+
+    Attributes:
+        stage: of the recipe.
+        records: what is asked.
+        drawn: how many samples it drew, those that its rates asked nothing among them; None for a
+            plan that was read from a file.
+    """
 
     stage: Stage
     records: tuple[Record, ...]
+    drawn: int | None = field(default=None, compare=False)
 
     def counts(self) -> dict[str, int]:
         """Records per task."""
@@ -42,9 +50,10 @@ def plan(records: Sequence[Record], stages: Sequence[Stage], seed: int) -> tuple
     """Deal samples to stages and draw their tasks.
 
     A stage draws among the samples left (a stage that draws `again`: among all) that support one
-    of its tasks. Each of a sample's tasks
+    of its tasks with a rate above 0. Each of a sample's tasks
     is drawn by itself with the stage's rate; the draw depends on seed, stage and sample id alone,
-    not on the order of the data or the number of workers.
+    not on the order of the data or the number of workers. A sample whose every draw fails was
+    drawn all the same: it is asked nothing, and later stages do not find it among those left.
 
     Args:
         records: with `meta["sample"]` naming the sample; without it a record is its own sample.
@@ -57,8 +66,8 @@ def plan(records: Sequence[Record], stages: Sequence[Stage], seed: int) -> tuple
     left = list(samples)
     plans = []
     for number, stage in enumerate(stages):
-        pool = list(samples) if stage.again else left
-        able = [name for name in pool if any(r.task in stage.rates for r in samples[name])]
+        pool, rates = (list(samples) if stage.again else left), stage.rates
+        able = [name for name in pool if any(rates.get(r.task, 0.0) > 0 for r in samples[name])]
         if stage.samples is not None and stage.samples < len(able):
             able.sort(key=lambda name: _draw(seed, number, name, "deal"))
             able = able[: stage.samples]
@@ -68,10 +77,10 @@ def plan(records: Sequence[Record], stages: Sequence[Stage], seed: int) -> tuple
             for name in pool
             if name in chosen
             for record in samples[name]
-            if _draw(seed, number, name, record.task) < stage.rates.get(record.task, 0.0)
+            if _draw(seed, number, name, record.task) < rates.get(record.task, 0.0)
         ]
         left = [name for name in left if name not in chosen]
-        plans.append(StagePlan(stage, tuple(taken)))
+        plans.append(StagePlan(stage, tuple(taken), len(able)))
     return tuple(plans)
 
 
@@ -100,13 +109,43 @@ def sample_of(record: Record) -> str:
     return str(record.meta.get("sample", record.id))
 
 
-def write_plan(path: Path, plans: Sequence[StagePlan], seed: int) -> Path:
+def write_plan(
+    path: Path, plans: Sequence[StagePlan], seed: int, source: str | None = None
+) -> Path:
     """Write a plan as text: a line for each sample of each stage, with the tasks it is asked.
 
     Columns, parted by tabs: stage, sample, tasks (parted by spaces). Lines starting with `#` say
-    how it was drawn. The same recipe, seed and data give the same bytes.
+    where it is from: drawn by a seed, or `source`, the file it was read from. The same recipe,
+    seed and data give the same bytes.
     """
-    lines = [f"# M2SE plan, seed {seed}: stage, sample, tasks"]
+    return write_text(path, _text(plans, seed, source))
+
+
+def save_plan(path: Path, plans: Sequence[StagePlan], recipe: Recipe) -> Path:
+    """Write a recipe's plan, unless it was read from that very file."""
+    if recipe.plan and Path(recipe.plan).resolve() == path.resolve():
+        return path
+    return write_plan(path, plans, recipe.seed, recipe.plan)
+
+
+def check_plan(path: Path, plans: Sequence[StagePlan], recipe: Recipe) -> None:
+    """Look whether `save_plan` would take the place of another plan.
+
+    Raises:
+        EmoVerseError: it would.
+    """
+    itself = recipe.plan and Path(recipe.plan).resolve() == path.resolve()
+    if itself or not path.is_file() or read_text(path) == _text(plans, recipe.seed, recipe.plan):
+        return
+    raise EmoVerseError(
+        f"{path}: is another plan than this recipe's; use it by --set plan={path}, name another "
+        "--out, or delete it."
+    )
+
+
+def _text(plans: Sequence[StagePlan], seed: int, source: str | None) -> str:
+    origin = f"from {source}" if source else f"seed {seed}"
+    lines = [f"# M2SE plan, {origin}: stage, sample, tasks"]
     for stage_plan in plans:
         tasks: dict[str, list[str]] = {}
         for record in stage_plan.records:
@@ -116,7 +155,7 @@ def write_plan(path: Path, plans: Sequence[StagePlan], seed: int) -> Path:
         for sample in sorted(tasks):
             asked = " ".join(task for task in TASKS if task in tasks[sample])
             lines.append(f"{stage_plan.stage.name}\t{sample}\t{asked}")
-    return write_text(path, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def read_plan(
