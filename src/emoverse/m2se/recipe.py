@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -241,15 +242,44 @@ def _check(recipe: Recipe, place: str) -> None:
         raise EmoVerseError(
             f"{place}: share: {recipe.share}; use more than 0 and at most 1, and no plan beside it."
         )
-    at_least_one = ("row_tokens", "batch_tokens", "batch_samples", "max_length", "frames")
-    for key in at_least_one:
-        if getattr(recipe, key) < 1:
-            raise EmoVerseError(f"{place}: {key}: {getattr(recipe, key)}; use 1 or more.")
+    if len(set(recipe.trackers)) < len(recipe.trackers):
+        raise EmoVerseError(f"{place}: trackers: {', '.join(recipe.trackers)}; name each once.")
+    _check_numbers(recipe, place)
     for stage in recipe.stages:
+        if stage.name.startswith("#") or not stage.name.isprintable() or not stage.name.strip():
+            raise EmoVerseError(
+                f"{place}: stage {stage.name!r} cannot be told apart in a plan file; use letters, "
+                "and no tab or leading #."
+            )
         if stage.epochs < 1 or not 0 <= stage.warmup <= 1:
             raise EmoVerseError(
                 f"{place}: stage {stage.name!r} needs epochs of 1 or more and a warmup in 0..1."
             )
+
+
+_LEAST: dict[type, dict[str, int]] = {
+    Recipe: dict.fromkeys(
+        ("row_tokens", "batch_tokens", "batch_samples", "max_length", "frames"), 1
+    )
+    | dict.fromkeys(("valid_samples", "save_minutes", "visual_cache_gb"), 0),
+    Lora: {"r": 1, "alpha": 1, "dropout": 0, "first_layer": 0},
+    Stage: {"samples": 1, "lora_lr": 0, "projector_lr": 0, "vit_lr": 0, "first_layer": 0},
+}
+
+
+def _check_numbers(recipe: Recipe, place: str) -> None:
+    parts: list[tuple[str, Recipe | Lora | Stage]] = [("", recipe), ("lora.", recipe.lora)]
+    parts += [(f"stage {stage.name!r}, ", stage) for stage in recipe.stages]
+    for where, part in parts:
+        for key, least in _LEAST[type(part)].items():
+            value = getattr(part, key)
+            if value is not None and not least <= value < math.inf:
+                raise EmoVerseError(
+                    f"{place}: {where}{key}: {value}; use {least} or more"
+                    f"{', and no infinity' if value == math.inf else ''}."
+                )
+    if recipe.lora.dropout >= 1:
+        raise EmoVerseError(f"{place}: lora.dropout: {recipe.lora.dropout}; use less than 1.")
 
 
 def _set(content: Any, key: str, value: Any, place: str) -> None:
@@ -258,14 +288,23 @@ def _set(content: Any, key: str, value: Any, place: str) -> None:
         for step in steps:
             # A section that the file leaves out has defaults, which may be overridden too.
             content = (
-                content[int(step)] if isinstance(content, list) else content.setdefault(step, {})
+                content[_number(step)]
+                if isinstance(content, list)
+                else content.setdefault(step, {})
             )
         if isinstance(content, list):
-            content[int(last)] = value
+            content[_number(last)] = value
         else:
             content[last] = value
     except (AttributeError, IndexError, ValueError, TypeError):
         raise EmoVerseError(f"{place}: there is no key {key!r} to override.") from None
+
+
+def _number(step: str) -> int:
+    """A place in a list, counted from 0."""
+    if not step.isdecimal():
+        raise ValueError
+    return int(step)
 
 
 def _build(kind: type, content: Any, place: str) -> Any:
