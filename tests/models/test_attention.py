@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
+from torch.nn.attention.flex_attention import BlockMask
 
 from emoverse.errors import EmoVerseError
 from emoverse.models import attention
@@ -15,6 +16,7 @@ from emoverse.models.attention import (
     block_mask,
     choose,
     grouped_bmm,
+    masks,
     seen_keys,
     tree_flex,
     tree_mask,
@@ -100,6 +102,19 @@ def _two_trees() -> list[PrefixTree]:
     rng = np.random.default_rng(0)
     talks = [[list(rng.integers(0, 3, 20)) for _ in range(12)] for _ in range(2)]
     return [merge(talks[0]), pack(talks[1][:6])]
+
+
+def test_flex_attention_is_given_no_dense_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = _two_trees()
+    tokens, _, visible = side_by_side(trees)
+    given = masks(trees, tokens.shape[1], attention.NAME, torch.float32, CPU)
+    assert given["key_runs"] == seen_keys(visible, attention.NAME)["key_runs"]
+    dense = tree_mask(trees, visible, attention.NAME, torch.float32, CPU)
+    assert torch.equal(given["attention_mask"], dense)
+    monkeypatch.setattr(PrefixTree, "mask", lambda _: pytest.fail("a dense mask"))
+    given = masks(trees, tokens.shape[1], attention.FLEX, torch.float32, CPU)
+    assert given.keys() == {"attention_mask"}
+    assert isinstance(given["attention_mask"], BlockMask)
 
 
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (9, 3)])

@@ -31,7 +31,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.models import attention, precision, quantized
 from emoverse.models.emoverse import LinearProjector
 from emoverse.models.internvl2.processor import open_processor
-from emoverse.models.prefix_tree import PrefixTree, side_by_side
+from emoverse.models.prefix_tree import PrefixTree, padded
 
 _PROJECTORS = ("multi_modal_projector", "connector", "visual.merger")
 
@@ -119,7 +119,7 @@ class Mllm:
         """
         embedding = self.network.get_input_embeddings()
         device = embedding.weight.device
-        tokens, positions, visible = side_by_side(trees)
+        tokens, positions = padded(trees)
         ids = torch.from_numpy(tokens).to(device)
         embeddings: torch.Tensor = embedding(ids.clamp(min=0))
         width, seen, deep = embeddings.shape[-1], ids < 0, {}
@@ -135,13 +135,10 @@ class Mllm:
                 }
         output = self.language(
             inputs_embeds=embeddings,
-            attention_mask=attention.tree_mask(
-                trees, visible, self.attention, embeddings.dtype, device
-            ),
             position_ids=torch.from_numpy(positions).to(device),
             past_key_values=cache,
             use_cache=cache is not None,
-            **attention.seen_keys(visible, self.attention),
+            **attention.masks(trees, tokens.shape[1], self.attention, embeddings.dtype, device),
             **deep,
         )
         states: torch.Tensor = output.last_hidden_state
@@ -244,9 +241,13 @@ def projector_of(model: Mllm) -> nn.Module:
 
 
 def fingerprint(model: Mllm) -> str:
-    """Text that changes when the processor would prepare pictures otherwise."""
-    settings = model.processor.image_processor.to_dict()
-    return json.dumps([type(model.processor).__name__, settings], sort_keys=True, default=str)
+    """Text that changes when the processor would prepare pictures or clips otherwise."""
+    processor = model.processor
+    parts = [getattr(processor, name, None) for name in ("image_processor", "video_processor")]
+    settings = [part.to_dict() for part in parts if part is not None]
+    plain = (bool, int, float, str)  # its own, such as how many tokens stand for a picture
+    own = {key: value for key, value in vars(processor).items() if isinstance(value, plain)}
+    return json.dumps([type(processor).__name__, *settings, own], sort_keys=True, default=str)
 
 
 def save_standalone(model: Mllm, folder: Path) -> None:

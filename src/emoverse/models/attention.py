@@ -20,7 +20,7 @@ from transformers.masking_utils import eager_mask, flex_attention_mask
 
 from emoverse.errors import EmoVerseError
 from emoverse.models.key_runs import Runs, picked, runs_of
-from emoverse.models.prefix_tree import PrefixTree
+from emoverse.models.prefix_tree import PrefixTree, seen_by
 
 NAME = "grouped_bmm"
 FLEX = "tree_flex"
@@ -56,6 +56,45 @@ def choose(wanted: str, device: torch.device, row_tokens: float) -> str:
     if device.type == "cpu":
         return "grouped" if row_tokens <= _GROUPED_UP_TO else "sdpa"
     return "flex" if device.type == "cuda" and row_tokens >= _FLEX_FROM else "sdpa"
+
+
+def window_of(config: Any) -> int | None:
+    """How many tokens a layer of a language model sees at most; None where all see everything.
+
+    Args:
+        config: the language model's.
+    """
+    kinds = getattr(config, "layer_types", None)  # without them all layers are alike
+    limits = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
+    found = [
+        getattr(config, limit, None) for kind, limit in limits.items() if kind in (kinds or [kind])
+    ]
+    return min((int(size) for size in found if size), default=None)
+
+
+def masks(
+    trees: Sequence[PrefixTree],
+    longest: int,
+    implementation: str,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> dict[str, Any]:
+    """`tree_mask` and `seen_keys` as arguments of a language model.
+
+    FlexAttention needs no dense mask, which grows with the square of a row.
+
+    Args:
+        trees: one a row.
+        longest: nodes of a row, padding included.
+        implementation: a value of `IMPLEMENTATIONS`.
+        dtype: of the hidden states.
+        device: where they are.
+    """
+    if implementation == FLEX:
+        return {"attention_mask": block_mask(trees, longest, device)}
+    seen = seen_by(trees, longest)
+    mask = tree_mask(trees, seen, implementation, dtype, device)
+    return {"attention_mask": mask, **seen_keys(seen, implementation)}
 
 
 def tree_mask(

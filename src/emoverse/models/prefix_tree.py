@@ -132,18 +132,31 @@ def side_by_side(
         several axes; and what each place sees (rows, longest, longest). Padding sees the first
         token, or its softmax would be NaN.
     """
+    tokens, positions = padded(trees, multiple)
+    return tokens, positions, seen_by(trees, tokens.shape[1])
+
+
+def padded(trees: Sequence[PrefixTree], multiple: int = PADDING) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and positions of `side_by_side`, without what each place sees."""
     longest = max(len(tree.tokens) for tree in trees)
     longest += -longest % multiple
     axes = max(tree.positions.shape[0] if tree.positions.ndim == 2 else 0 for tree in trees)
     tokens = np.zeros((len(trees), longest), dtype=np.int64)
     positions = np.zeros((max(axes, 1), len(trees), longest), dtype=np.int64)
-    visible = np.zeros((len(trees), longest, longest), dtype=bool)
-    visible[:, :, 0] = True
     for row, tree in enumerate(trees):
         n = len(tree.tokens)
         tokens[row, :n], positions[:, row, :n] = tree.tokens, tree.positions
-        visible[row, :n, :n] = tree.mask()
-    return tokens, positions if axes else positions[0], visible
+    return tokens, positions if axes else positions[0]
+
+
+def seen_by(trees: Sequence[PrefixTree], longest: int) -> np.ndarray:
+    """What each place of trees side by side sees, (rows, longest, longest) bool."""
+    seen = np.zeros((len(trees), longest, longest), dtype=bool)
+    seen[:, :, 0] = True
+    for row, tree in enumerate(trees):
+        n = len(tree.tokens)
+        seen[row, :n, :n] = tree.mask()
+    return seen
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
