@@ -90,6 +90,21 @@ def test_a_conversation_stays_together_and_is_run_once(model: EmoVerse) -> None:
     assert len(talk.tree.tokens) < 1.5 * longest
 
 
+def test_the_tasks_of_a_clip_share_its_frames_also_where_its_dialogue_is_known() -> None:
+    def asked(clip: int, task: str, meta: dict[str, str]) -> Sample:
+        frames = list(range(-100 * clip - 40, -100 * clip))
+        words = [ord(letter) for letter in task]
+        record = Record(task, "x", task, id=f"{clip}/{task}", videos=(f"{clip}.mp4",), meta=meta)
+        return Sample(record, [1, *frames, *words, 2], [40 + len(words)])
+
+    tokens = []
+    for meta in ({}, {"dialogue": "1"}):
+        given = [asked(clip, task, meta) for clip in range(1, 5) for task in ("er", "msa", "eri")]
+        found = rows(given, 200, random.Random(0))
+        tokens.append(sum(len(row.tree.tokens) for row in found))
+    assert tokens[0] == tokens[1] < 4 * 60
+
+
 def _padded(batch: list[Row]) -> int:
     return len(batch) * max(len(row.tree.tokens) for row in batch)
 

@@ -102,10 +102,11 @@ def rows(
     loose: dict[str, list[Sample]] = {}
     for sample in samples:
         dialogue = sample.record.meta.get("dialogue")
-        if dialogue and sample.record.task in ("er", "ecpe"):
-            groups.setdefault(f"{sample.record.task}/{dialogue}", []).append(sample)
-        elif clips[sample.record.media] > 1:
+        # Long pictures stand before the words, so nothing but them can be shared.
+        if clips[sample.record.media] > 1:
             groups.setdefault("\0".join(sample.record.media), []).append(sample)
+        elif dialogue and sample.record.task in ("er", "ecpe"):
+            groups.setdefault(f"{sample.record.task}/{dialogue}", []).append(sample)
         else:
             loose.setdefault(sample.record.task, []).append(sample)
     found = []
