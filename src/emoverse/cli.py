@@ -5,6 +5,7 @@ Tables go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -86,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         complain(str(stopped))
         sys.exit(stopped.code)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            complain(f"{error.strerror}; free some space on the disk and give the command again.")
+            sys.exit(1)
         if error.filename is None:  # no file that the user could look at: a fault of ours
             raise
         complain(f"{error.filename}: {error.strerror}; check the path and its permissions.")

@@ -105,6 +105,16 @@ def test_it_trains_scores_merges_and_loads_again(recipe: Path, tmp_path: Path) -
         merge(out, tmp_path / "merged")
 
 
+def test_a_linear_projector_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text('{"model": "some", "projector": "linear"}')
+    (run / "adapter_model.safetensors").write_bytes(b"weights")
+    with pytest.raises(EmoVerseError, match="no place for a linear projector"):
+        merge(run, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 def test_the_best_model_is_merged_with_the_scores_it_had(recipe: Path, tmp_path: Path) -> None:
     out = train(recipe, ["stages.1.epochs=3"], out=tmp_path / "run")
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

@@ -23,7 +23,12 @@ from .test_trainer import write_recipe
 
 
 def _run(
-    recipe: Path, out: Path, processes: int, clocks: Sequence[str] = ("1", "1"), **told: str
+    recipe: Path,
+    out: Path,
+    processes: int,
+    clocks: Sequence[str] = ("1", "1"),
+    more: Sequence[str] = (),
+    **told: str,
 ) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -34,9 +39,13 @@ def _run(
         crew | {"RANK": str(n), "LOCAL_RANK": str(n), "CLOCK": clocks[n]} for n in range(processes)
     ]
     settings = ["lora.dropout=0", "batch_tokens=200", "batch_samples=4", "stages.0.epochs=1"]
-    sets = [part for setting in settings for part in ("--set", setting)]
+    sets = [part for setting in (*settings, *more) for part in ("--set", setting)]
     for ended in run(out, [str(recipe), *sets], ranks):
         assert ended.code == 0, ended.said[-3000:]
+
+
+def _said(out: Path) -> str:
+    return " ".join((out.parent / f"{out.name}.0.err").read_text().split())
 
 
 def _log(out: Path) -> list[dict[str, Any]]:
@@ -76,8 +85,13 @@ def test_processes_with_other_clocks_save_together(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     recipe = write_recipe(tmp_path)
     recipe.write_text(recipe.read_text().replace("save_minutes: 0", "save_minutes: 30"))
-    _run(recipe, tmp_path / "out", 2, clocks=("1", "1e6"))  # the second is always late
+    # The second is always late, by its own clock; and a step is one batch.
+    _run(recipe, tmp_path / "out", 2, ("1", "1e6"), ["batch_tokens=2000"])
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+    heads = [row for row in _log(tmp_path / "out") if "queries" in row]
+    idle = [head for head in heads if head["batches_per_step"] < 2]
+    assert _said(tmp_path / "out").count("batches for 2 processes, so some wait") == len(idle)
+    assert idle
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from emoverse import cli
 from emoverse.errors import EmoVerseError
-from emoverse.training.stopping import memory
+from emoverse.training.stopping import disk, memory
 
 from .runs import Ended, run
 from .test_trainer import write_recipe
@@ -116,8 +118,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
 )
 def test_a_full_memory_is_told_with_the_setting_to_change(error: Exception) -> None:
     with (
-        pytest.raises(EmoVerseError, match=r"Stage a, step 3: out of memory .* halve batch_tokens"),
-        memory("Stage a, step 3", "batch_tokens: 1920"),
+        pytest.raises(
+            EmoVerseError, match=r"^Stage a, step 3: out of memory; halve batch_tokens\.$"
+        ),
+        memory("Stage a, step 3", "halve batch_tokens"),
     ):
         raise error
 
@@ -125,6 +129,27 @@ def test_a_full_memory_is_told_with_the_setting_to_change(error: Exception) -> N
 def test_other_errors_pass_unchanged() -> None:
     with pytest.raises(RuntimeError, match="shapes"), memory("here", "this"):
         raise RuntimeError("shapes do not fit")
+
+
+def test_a_full_disk_is_told_with_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(EmoVerseError, match=rf"{tmp_path}: could not be written .* --resume"):  # noqa: SIM117
+        with disk(tmp_path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), disk(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied", "a")
+
+
+def test_a_full_disk_anywhere_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["faces"])
+    assert ended.value.code == 1
+    assert "No space left on device; free some space" in " ".join(capsys.readouterr().err.split())
 
 
 def test_memory_that_really_runs_out_is_told() -> None:

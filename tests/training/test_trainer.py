@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from safetensors.torch import load_file
 
 from emoverse.emt.record import dump_records
 from emoverse.errors import EmoVerseError
-from emoverse.m2se.recipe import Lora
+from emoverse.m2se.plan import planned
+from emoverse.m2se.recipe import Lora, Stage, load_recipe
 from emoverse.models import compact
 from emoverse.models.emoverse import EmoVerse
 from emoverse.training import checkpoint, trainer, visual
-from emoverse.training.checkpoint import Place
+from emoverse.training.checkpoint import Made, Place
 from emoverse.training.optimiser import Trained, add_lora, schedule
 from emoverse.training.rows import rows, sample_of
 from emoverse.training.step import batch_losses, train_step
@@ -52,6 +54,9 @@ stages:
     lora_lr: 1e-2
     projector_lr: 1e-2
 """
+
+
+MADE = Made("steps", {"lora.r": "2"})
 
 
 def write_recipe(folder: Path) -> Path:
@@ -157,10 +162,10 @@ def test_a_checkpoint_gives_weights_and_moments_back_to_the_bit(tmp_path: Path) 
     for _ in range(2):
         state.set_rates(1e-2, 1e-2)
         train_step(model, state, [batch], _visual(model))
-    checkpoint.save(tmp_path, state, Place(1, 7, 12.5), "steps")
+    checkpoint.save(tmp_path, state, Place(1, 7, 12.5), MADE)
     other_model, other = _trained(seed=1)
     assert not all(map(torch.equal, state.live, other.live))
-    assert checkpoint.restore(tmp_path, other, "steps") == Place(1, 7, 12.5)
+    assert checkpoint.restore(tmp_path, other, MADE) == Place(1, 7, 12.5)
     for again in range(2):
         assert state.names == other.names
         for mine, theirs in ((state.live, other.live), (state.master, other.master)):
@@ -222,6 +227,85 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     assert losses[0] == losses[1]
 
 
+def test_a_new_run_leaves_nothing_of_the_one_before(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = trainer.train(recipe, out=tmp_path / "out")
+    (out / "notes.txt").write_text("mine")
+    _stop_at(monkeypatch, 0)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(recipe, ["stages.0.lora_lr=1e-4"], out=out)
+    with pytest.raises(EmoVerseError, match="no checkpoint to resume from"):
+        trainer.train(recipe, ["stages.0.lora_lr=1e-4"], out=out, resume=True)
+    assert not list((out / "best").iterdir())
+    left = {path.name for path in out.iterdir() if path.is_file()}
+    assert left == {"face_vit.safetensors", "log.jsonl", "notes.txt", "plan.tsv", "recipe.json"}
+
+
+def test_a_refused_resume_changes_nothing(recipe: Path, tmp_path: Path) -> None:
+    out = trainer.train(recipe, out=tmp_path / "out")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(EmoVerseError, match="other data, seed"):
+        trainer.train(recipe, ["seed=9"], out=out, resume=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ("lora.alpha=999", "made with another lora.alpha"),
+        ("lora.targets=[q_proj]", "made with another lora.targets"),
+        ("projector=linear", "made with another projector"),
+    ],
+)
+def test_a_checkpoint_is_not_taken_for_other_settings(
+    recipe: Path, tmp_path: Path, changed: str, told: str
+) -> None:
+    def made(*overrides: str) -> Made:
+        loaded = load_recipe(recipe, overrides)
+        return checkpoint.made_with(loaded, planned(loaded))
+
+    _, state = _trained()
+    checkpoint.save(tmp_path, state, Place(), made())
+    faster = ["stages.0.lora_lr=1", "stages.0.warmup=0", "save_minutes=3"]
+    assert checkpoint.restore(tmp_path, state, made(*faster)) == Place()
+    with pytest.raises(EmoVerseError, match=told):
+        checkpoint.check(tmp_path, made(changed))
+
+
+def test_a_checkpoint_with_parts_that_are_no_longer_trained_is_told() -> None:
+    _, state = _trained()
+    tensors = state.tensors()
+    model = tiny_model()
+    add_lora(model, Lora(r=2, dropout=0.0, targets=("q_proj",)))
+    with pytest.raises(EmoVerseError, match="does not fit the model at"):
+        Trained(model).load(tensors)
+
+
+def test_a_rate_of_zero_freezes_the_lora() -> None:
+    _, state = _trained()
+    state.unfreeze(Stage("still", {"msa": 1.0}, lora_lr=0.0))
+    asked = {part: p.requires_grad for part, p in zip(state.parts, state.live, strict=True)}
+    assert asked == {"lora": False, "projector": True}
+
+
+def test_a_first_layer_beyond_the_last_is_told() -> None:
+    model = tiny_model()
+    add_lora(model, Lora(first_layer=1))
+    with pytest.raises(EmoVerseError, match=r"leaves none of its 2 layers; use 0 to 1"):
+        add_lora(tiny_model(), Lora(first_layer=2))
+
+
+def test_a_run_does_not_take_the_place_of_the_one_it_starts_from(
+    recipe: Path, tmp_path: Path
+) -> None:
+    out = trainer.train(recipe, out=tmp_path / "out")
+    for start in (out, out / "best"):
+        with pytest.raises(EmoVerseError, match="name another --out"):
+            trainer.train(recipe, [f"start={start}"], out=out)
+    assert (out / "adapter_model.safetensors").is_file()
+
+
 def test_training_lowers_the_loss_and_writes_what_analyze_takes(
     recipe: Path, tmp_path: Path
 ) -> None:
@@ -243,6 +327,23 @@ def test_training_lowers_the_loss_and_writes_what_analyze_takes(
     assert np.mean(second[-3:]) < np.mean(second[:3])
 
 
+def test_the_speed_told_is_that_of_the_steps_without_scoring(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = trainer.valid_scores
+
+    def slowly(*args: Any, **given: Any) -> Any:
+        time.sleep(2)
+        return score(*args, **given)
+
+    monkeypatch.setattr(trainer, "valid_scores", slowly)
+    log = _log(trainer.train(recipe, ["stages.1.samples=1"], out=tmp_path / "run"))
+    steps = [row for row in log if "loss" in row and row["stage"] == "first"]
+    assert len(steps) == 2  # with an epoch's scores between them
+    expected = sum(row["tokens"] for row in steps) / sum(row["seconds"] for row in steps)
+    assert steps[-1]["tokens_per_s"] == pytest.approx(expected, rel=0.1)
+
+
 def test_samples_that_are_too_long_are_left_out_and_counted(recipe: Path, tmp_path: Path) -> None:
     model = tiny_model()
     lengths = [len(sample_of(r, model.tokenizer, {}).tokens) for r in records() if r.task == "ecpe"]
@@ -254,10 +355,40 @@ def test_samples_that_are_too_long_are_left_out_and_counted(recipe: Path, tmp_pa
 def test_a_loss_that_is_not_a_number_stops_with_a_sentence(recipe: Path, tmp_path: Path) -> None:
     wild = ["stages.0.lora_lr=1e38", "stages.0.projector_lr=1e38", "save_minutes=10"]
     with pytest.raises(
-        EmoVerseError, match=r"Stage first, step \d+: the (valid )?loss is not a number;"
+        EmoVerseError,
+        match=r"Stage first, step \d+: the (valid )?loss is not a number; .* and start again\.",
     ):
         trainer.train(recipe, wild, out=tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_loss_that_stays_no_number_after_a_checkpoint_says_when_to_start_again(
+    recipe: Path, tmp_path: Path
+) -> None:
+    wild = ["stages.0.lora_lr=1e30", "stages.0.projector_lr=1e30", "valid="]
+    told = r"lower lora_lr and projector_lr, and go on .*--resume, or start again without it"
+    with pytest.raises(EmoVerseError, match=told):
+        trainer.train(recipe, [*wild, "save_minutes=0"], out=tmp_path / "run")
+
+
+def test_attention_that_the_machine_does_not_have_is_told_before_pictures_are_looked_at(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "watch", lambda *_, **__: pytest.fail("looked"))
+    with pytest.raises(EmoVerseError, match="flex cannot train on a CPU"):
+        trainer.train(recipe, ["attention=flex"], out=tmp_path / "run")
+
+
+def test_a_full_memory_is_told_wherever_it_comes(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    for name, told in (("watch", "Looking at pictures"), ("open_model", "Loading the model")):
+        monkeypatch.setattr(trainer, name, full)
+        with pytest.raises(EmoVerseError, match=f"^{told}: out of memory; "):
+            trainer.train(recipe, out=tmp_path / "run")
 
 
 def test_resuming_without_a_checkpoint_is_told(recipe: Path, tmp_path: Path) -> None:

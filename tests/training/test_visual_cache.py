@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from emoverse.training import visual_cache
+from emoverse.training import visual, visual_cache
 from emoverse.training.visual_cache import entry_key, open_cache, weights_fingerprint
 
 ROWS = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
@@ -65,6 +66,7 @@ def test_what_a_run_uses_is_never_deleted_for_more(tmp_path: Path) -> None:
     assert cache is not None
     kept = [cache.write(_key(number), {"rows": ROWS}, {}) for number in range(4)]
     assert kept == [True, True, False, False]
+    assert cache.refused == 2
     assert cache.read(_key(0)) is not None
 
 
@@ -79,6 +81,7 @@ def test_a_full_disk_only_means_that_nothing_is_kept(
 
     monkeypatch.setattr(visual_cache, "write_bytes", full)
     assert not cache.write(_key(1), {"rows": ROWS}, {})
+    assert cache.refused == 1
     assert cache.read(_key(1)) is None
 
 
@@ -98,6 +101,18 @@ def test_the_key_follows_setting_content_and_order(tmp_path: Path) -> None:
     assert entry_key("s", [tmp_path / "renamed"]) == before
     (tmp_path / "renamed").write_bytes(b"three")
     assert entry_key("s", [tmp_path / "renamed"]) != before
+
+
+def test_faces_are_looked_for_again_where_the_code_that_finds_them_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = Path(shutil.copytree(Path(visual.pictures.__file__).parent, tmp_path / "faces"))
+    before = visual._faces_code()
+    monkeypatch.setattr(visual.pictures, "__file__", str(code / "pictures.py"))
+    assert visual._faces_code() == before
+    with (code / "crop.py").open("a") as file:
+        file.write("\n# another margin\n")
+    assert visual._faces_code() != before
 
 
 def test_one_changed_weight_changes_the_fingerprint() -> None:

@@ -9,7 +9,9 @@ import typer
 
 
 def merge(
-    run: Annotated[Path, typer.Argument(help="The folder that `emoverse train` wrote.")],
+    run: Annotated[
+        Path, typer.Argument(help="The folder that `emoverse train` wrote, or its `best`.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the model.")],
     push: Annotated[
         str | None,
@@ -19,7 +21,10 @@ def merge(
         bool, typer.Option("--public", help="Make a new hub repository public, not private.")
     ] = False,
 ) -> None:
-    """Write a trained model with its LoRA merged in, and a model card; optionally upload it."""
+    """Write a trained model with its LoRA merged in, and a model card; optionally upload it.
+
+    RUN is the model after the last step, RUN/best the one with the best mean valid score.
+    """
     from emoverse.training.folder import merge as merged
     from emoverse.training.folder import push_to_hub
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -43,20 +43,33 @@ class Place:
     best: float | None = None
 
 
-def save(out: Path, trained: Trained, place: Place, steps: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a checkpoint is made with, and a run that goes on from it needs too.
+
+    Attributes:
+        steps: changes with whatever decides which samples meet in which step.
+        settings: what the weights belong to, by name.
+    """
+
+    steps: str
+    settings: dict[str, str]
+
+
+def save(out: Path, trained: Trained, place: Place, made: Made) -> None:
     """Write the checkpoint of `out`; until it is whole, the last one stays.
 
     Args:
         out: the run's folder.
         trained: weights and moments.
         place: what comes next.
-        steps: `fingerprint` of the run's steps.
+        made: `made_with` of the run.
 
     Raises:
         EmoVerseError: the weights are no numbers, or the disk is full.
     """
-    notes = {"stage": str(place.stage), "step": str(place.step), "steps": steps}
-    notes["best"] = json.dumps(place.best)
+    notes = {"stage": str(place.stage), "step": str(place.step), "steps": made.steps}
+    notes |= {"best": json.dumps(place.best), "settings": json.dumps(made.settings)}
     data = serialize(trained.tensors(), notes)
     try:
         write_bytes(out / FILE, data)
@@ -68,14 +81,14 @@ def save(out: Path, trained: Trained, place: Place, steps: str) -> None:
     (out / _OLD_PLACE).unlink(missing_ok=True)
 
 
-def check(out: Path, steps: str) -> dict[str, str]:
-    """Look whether a run with these steps can go on from the checkpoint of `out`.
+def check(out: Path, made: Made) -> dict[str, str]:
+    """Look whether a run can go on from the checkpoint of `out`.
 
     Returns:
         What `save` noted; nothing for a checkpoint of version 0.1.
 
     Raises:
-        EmoVerseError: there is none, it is broken, or the run's steps would be others.
+        EmoVerseError: there is none, it is broken, or it was made with other steps or settings.
     """
     path = out / FILE
     if not path.is_file():
@@ -87,21 +100,27 @@ def check(out: Path, steps: str) -> dict[str, str]:
         raise EmoVerseError(
             f"{path}: not a readable checkpoint ({error}); delete it and start without --resume."
         ) from None
-    if "stage" in notes and notes["steps"] != steps:
+    if "stage" in notes and notes["steps"] != made.steps:
         raise EmoVerseError(
             f"{path}: made with other data, seed, stages or batch settings than these; resume with "
             "those it was made with, or start without --resume."
         )
+    for name, value in json.loads(notes.get("settings", "{}")).items():
+        if made.settings.get(name) != value:
+            raise EmoVerseError(
+                f"{path}: made with another {name}; resume with the one it was made with, or start "
+                "without --resume."
+            )
     return notes
 
 
-def restore(out: Path, trained: Trained, steps: str) -> Place:
+def restore(out: Path, trained: Trained, made: Made) -> Place:
     """Load the checkpoint of `out`.
 
     Raises:
         EmoVerseError: see `check`.
     """
-    notes = check(out, steps)
+    notes = check(out, made)
     trained.load(load_file(out / FILE))
     if "stage" not in notes:
         place = read_json(out / _OLD_PLACE)
@@ -109,8 +128,21 @@ def restore(out: Path, trained: Trained, steps: str) -> Place:
     return Place(int(notes["stage"]), int(notes["step"]), json.loads(notes["best"]))
 
 
-def fingerprint(recipe: Recipe, plans: Sequence[StagePlan]) -> str:
-    """Changes with whatever decides which samples meet in which step; rates may change freely."""
+def made_with(recipe: Recipe, plans: Sequence[StagePlan]) -> Made:
+    """What a run's checkpoints are made with; rates may change freely."""
+    media = hashlib.sha256()
+    for stage_plan in plans:
+        for record in stage_plan.records:
+            media.update(f"{record.media}\n".encode())
+    # Folders by their name alone: a run may go on where they lie elsewhere.
+    places = {"model": recipe.model, "vit": recipe.vit, "start": recipe.start}
+    settings = {key: Path(place or "").name for key, place in places.items()}
+    settings |= {"projector": recipe.projector, "set of media": media.hexdigest()}
+    settings |= {f"lora.{key}": json.dumps(value) for key, value in asdict(recipe.lora).items()}
+    return Made(_steps(recipe, plans), settings)
+
+
+def _steps(recipe: Recipe, plans: Sequence[StagePlan]) -> str:
     settings = (
         recipe.seed,
         recipe.row_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import save as serialize
 
 from emoverse.errors import EmoVerseError
 from emoverse.files import write_bytes, write_json
+from emoverse.m2se.plan import PLAN, StagePlan, check_plan, save_plan
 from emoverse.m2se.recipe import Recipe, to_dict
 from emoverse.models import any_mllm, compact
 from emoverse.models.any_mllm import Mllm
@@ -27,8 +29,9 @@ from emoverse.models.trained import (
     load_trained,
     run_recipe,
 )
-from emoverse.training import checkpoint, report
+from emoverse.training import checkpoint, logbook, report
 from emoverse.training.card import write_card
+from emoverse.training.checkpoint import Place
 from emoverse.training.optimiser import other_parts
 
 VIT = "face_vit.safetensors"
@@ -46,6 +49,39 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
         (best / name).unlink(missing_ok=True)
     (best / VIT).unlink(missing_ok=True)
+
+
+def check_place(out: Path, recipe: Recipe, plans: Sequence[StagePlan]) -> None:
+    """Look whether a new run in `out` would take the place of what should stay.
+
+    Raises:
+        EmoVerseError: of the run that it starts from, or of a plan that no run has used yet.
+    """
+    if recipe.start and Path(recipe.start).resolve() in (out.resolve(), (out / "best").resolve()):
+        raise EmoVerseError(
+            f"{out} holds what this run starts from, and a new run takes its place; name another "
+            "--out."
+        )
+    if not (out / logbook.FILE).is_file():  # a plan without a run, which somebody may have edited
+        check_plan(out / PLAN, plans, recipe)
+
+
+def begin(out: Path, recipe: Recipe, plans: Sequence[StagePlan], place: Place | None) -> None:
+    """Write what is done in a run's folder, once nothing can be refused any more.
+
+    Args:
+        out: the folder.
+        recipe: what is done.
+        plans: who is asked what.
+        place: of the checkpoint to go on from; None for a new run.
+    """
+    if place is None:
+        clear(out)
+    else:
+        names = [stage.name for stage in recipe.stages]
+        checkpoint.rewind_log(out / logbook.FILE, names, place)
+    write_json(out / RECIPE, to_dict(recipe))
+    save_plan(out / PLAN, plans, recipe)
 
 
 def save_model(model: EmoVerse | Mllm, recipe: Recipe, folder: Path) -> None:
@@ -109,13 +145,19 @@ def merge(folder: Path, out: Path) -> Path:
     becomes `language/`, a plain Llama that they take, with projector and ViT beside it.
 
     Args:
-        folder: what `emoverse train` wrote.
+        folder: what `emoverse train` wrote: the run holds the last model, `best` in it the best.
         out: a new or empty folder.
 
     Raises:
-        EmoVerseError: `folder` is no such folder, or `out` holds files.
+        EmoVerseError: `folder` is no such folder, its projector is of our own making, or `out`
+            holds files.
     """
     settings = run_recipe(folder)
+    if settings["projector"] == "linear":
+        raise EmoVerseError(
+            f"{folder}: transformers' class has no place for a linear projector; train with "
+            "projector: own to merge."
+        )
     if out.exists() and any(out.iterdir()):
         raise EmoVerseError(f"{out} is not empty; name a new folder.")
     out.mkdir(parents=True, exist_ok=True)
@@ -125,11 +167,6 @@ def merge(folder: Path, out: Path) -> Path:
         model.tokenizer.save_pretrained(str(out / "language"))
         for name in ("projector.safetensors", VIT):
             write_bytes(out / name, (folder / name).read_bytes())
-    elif settings["projector"] == "linear":
-        raise EmoVerseError(
-            f"{folder}: transformers' class has no place for a linear projector; train with "
-            "projector: own to merge."
-        )
     else:
         any_mllm.save_standalone(load_trained(folder), out)
         keep_rotary_keys(out)

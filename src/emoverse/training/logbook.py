@@ -64,7 +64,7 @@ class Logbook:
             losses = " ".join(f"{task} {value:.3f}" for task, value in row["loss"].items())
             told = (
                 f"loss {losses}  lr {row['lr']:.2g}  {row['tokens_per_s']:.0f} tokens/s  "
-                f"{row['minutes_left']:.0f} min left"
+                f"{row['minutes_left']:.0f} min of the stage left"
             )
             self._bars.update(self._bar, completed=row["step"], told=told)
         else:

@@ -47,7 +47,9 @@ class Trained:
         for name, part, parameter in zip(self.names, self.parts, self.live, strict=True):
             if part == "lora":
                 layer = _LAYER.search(name)
-                trained = layer is None or int(layer[1]) >= stage.first_layer
+                trained = stage.lora_lr > 0 and (
+                    layer is None or int(layer[1]) >= stage.first_layer
+                )
                 if stage.lora_targets:
                     trained = trained and any(f".{t}." in name for t in stage.lora_targets)
             else:
@@ -84,8 +86,8 @@ class Trained:
         """
         if not all(bool(parameter.isfinite().all()) for parameter in self.master):
             raise EmoVerseError(
-                "The weights are no longer numbers; lower lora_lr and resume from the last "
-                "checkpoint with --resume."
+                "The weights are no longer numbers; lower lora_lr and projector_lr, and go on from "
+                "the last checkpoint with --resume, or start again where there is none."
             )
         tensors = {}
         for name, parameter in zip(self.names, self.master, strict=True):
@@ -98,16 +100,16 @@ class Trained:
         """Put what `tensors` gave back in place.
 
         Raises:
-            EmoVerseError: it is of another model or other LoRA settings.
+            EmoVerseError: it is of another model, other LoRA settings or other trained parts.
         """
+        kept_names = {name.partition("/")[2] for name in tensors if name.startswith("weight/")}
+        if strange := kept_names - set(self.names):
+            raise _not_fitting(min(strange))
         with torch.no_grad():
             for name, live, master in zip(self.names, self.live, self.master, strict=True):
                 kept = tensors.get(f"weight/{name}")
                 if kept is None or kept.shape != master.shape:
-                    raise EmoVerseError(
-                        f"The checkpoint does not fit the model at {name}; resume with the model "
-                        "and the lora settings it was made with."
-                    )
+                    raise _not_fitting(name)
                 master.copy_(kept)
                 live.copy_(master)
                 if f"step/{name}" in tensors:
@@ -115,6 +117,13 @@ class Trained:
                         key: tensors[f"{key}/{name}"].to(master.device)
                         for key in ("step", "exp_avg", "exp_avg_sq")
                     }
+
+
+def _not_fitting(name: str) -> EmoVerseError:
+    return EmoVerseError(
+        f"The checkpoint does not fit the model at {name}; resume with the model, the lora "
+        "settings and the trained parts (rates above 0) it was made with."
+    )
 
 
 def part_of(name: str) -> str:
@@ -133,6 +142,11 @@ def add_lora(model: EmoVerse | Mllm, lora: Lora) -> None:
     place = model.language_name if isinstance(model, Mllm) else "language_model"
     language = getattr(model.network.model, place)
     layers = language.config.num_hidden_layers
+    if lora.first_layer >= layers:  # peft would adapt all of them
+        raise EmoVerseError(
+            f"{model.name}: lora.first_layer: {lora.first_layer} leaves none of its {layers} "
+            f"layers; use 0 to {layers - 1}."
+        )
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -40,21 +42,36 @@ def signals() -> Iterator[list[int]]:
 
 
 @contextmanager
-def memory(where: str, settings: str) -> Iterator[None]:
-    """Turn running out of memory into a sentence that names the settings to change."""
+def memory(where: str, mend: str) -> Iterator[None]:
+    """Turn running out of memory into a sentence that names the settings to change.
+
+    Args:
+        where: what was done.
+        mend: what to do, as the second half of a sentence.
+    """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(where, settings, error) from None
+    except (torch.OutOfMemoryError, MemoryError):
+        raise _out_of_memory(where, mend) from None
     except RuntimeError as error:
         if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
-        raise _out_of_memory(where, settings, error) from None
+        raise _out_of_memory(where, mend) from None
 
 
-def _out_of_memory(where: str, settings: str, error: BaseException) -> EmoVerseError:
-    del error
-    return EmoVerseError(
-        f"{where}: out of memory with {settings}; halve batch_tokens (then row_tokens and "
-        "max_length), or set gradient_checkpointing=true (all by --set), and start again."
-    )
+def _out_of_memory(where: str, mend: str) -> EmoVerseError:
+    return EmoVerseError(f"{where}: out of memory; {mend}.")
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[None]:
+    """Turn a full disk into a sentence; the system's own error does not name what was written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise EmoVerseError(
+            f"{folder}: could not be written ({error.strerror}); free some space on that disk and "
+            "go on with --resume."
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,28 +17,40 @@ import torch
 
 from emoverse.emt.record import Record, load_records
 from emoverse.errors import EmoVerseError, Stopped
-from emoverse.files import write_json
-from emoverse.m2se.plan import PLAN, StagePlan, planned, write_plan
+from emoverse.m2se.plan import StagePlan, planned
 from emoverse.m2se.recipe import Recipe, load_recipe, to_dict
 from emoverse.models.any_mllm import Mllm
+from emoverse.models.attention import choose
 from emoverse.models.emoverse import EmoVerse
-from emoverse.models.trained import RECIPE
 from emoverse.training import checkpoint, logbook, trackers
-from emoverse.training.checkpoint import Place
+from emoverse.training.checkpoint import Made, Place
 from emoverse.training.distributed import Crew, join, shard, wait
-from emoverse.training.folder import clear, save_model
+from emoverse.training.folder import begin, check_place, save_model
 from emoverse.training.opening import open_model
 from emoverse.training.optimiser import Trained, schedule
 from emoverse.training.report import write_report
 from emoverse.training.rows import Row, Sample, stage_steps
 from emoverse.training.speed import peak_memory, tune
-from emoverse.training.step import Padded, batch_hits, batch_losses, check_rows, train_step
-from emoverse.training.stopping import memory, signals
+from emoverse.training.step import (
+    Padded,
+    batch_hits,
+    batch_losses,
+    check_rows,
+    check_window,
+    train_step,
+)
+from emoverse.training.stopping import disk, memory, signals
 from emoverse.training.validation import chosen, mean_score, valid_scores
 from emoverse.training.visual import Visual, tokenised, watch
 from emoverse.training.visual_cache import open_cache
 
 __all__ = ["batch_losses", "open_model", "train"]
+
+
+_SMALLER = (
+    "go on by --resume with gradient_checkpointing=true, or halve batch_tokens (then row_tokens "
+    "and max_length) and start again"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +69,7 @@ class Run:
         valid: records scored after each epoch.
         padded: set when rows go through the model's own forward pass.
         book: what is told; None in processes that do not lead.
-        steps: fingerprint of the steps, for checkpoints.
+        made: what it is made with, for checkpoints.
         asked: signals received.
     """
 
@@ -71,7 +84,7 @@ class Run:
     valid: tuple[Record, ...]
     padded: Padded | None
     book: logbook.Logbook | None
-    steps: str
+    made: Made
     asked: list[int]
 
 
@@ -98,36 +111,45 @@ def train(
     recipe = load_recipe(recipe_path, list(overrides))
     out = out or Path("runs") / Path(recipe_path).stem
     crew = join()
+    choose(recipe.attention, crew.device, recipe.row_tokens)  # refused before pictures are seen
     torch.manual_seed(recipe.seed)
     if crew.leads:
         trackers.check(recipe.trackers)
     plans = planned(recipe)
-    steps = checkpoint.fingerprint(recipe, plans)
+    made = checkpoint.made_with(recipe, plans)
     if resume:
-        checkpoint.check(out, steps)
-    elif recipe.start and out.resolve() in (start := Path(recipe.start).resolve(), *start.parents):
-        raise EmoVerseError(
-            f"{out} holds what this run starts from, and a new run takes its place; name another "
-            "--out."
-        )
+        checkpoint.check(out, made)
+    else:
+        check_place(out, recipe, plans)
     records = [record for stage_plan in plans for record in stage_plan.records]
     tasks = sorted({task for stage in recipe.stages for task in stage.rates})
     valid = chosen(load_records(recipe.valid), tasks, recipe.valid_samples) if recipe.valid else []
-    model = open_model(recipe, out, crew)
+    seen = [*records, *valid]
+    with memory(
+        "Loading the model", "close other programs, set quantize: nf4, or use a smaller one"
+    ):
+        model = open_model(recipe, out, crew)
     root = Path(recipe.train).parent
     begun = time.time()
-    visual = _watched(model, recipe, records, valid, root, crew)
+    with memory("Looking at pictures", "lower frames, or set quantize: nf4"):
+        visual = _watched(model, recipe, seen, root, crew)
     looking = time.time() - begun
-    first = [tokenised(model, record, visual) for record in records[:64]]
-    typical = median(len(sample.tokens) for sample in first)
+    first = [tokenised(model, record, visual) for record in (*records[:64], *_longest(seen))]
+    typical = median(len(sample.tokens) for sample in first[:64])
     attention = tune(model, recipe, crew.device, typical)
     if isinstance(model, Mllm) and recipe.rows != "padded":
-        check_rows(model, first, visual, _padded(recipe))
+        fitting = [sample for sample in first if len(sample.tokens) <= recipe.max_length]
+        lengths = (len(tokenised(model, record, visual).tokens) for record in seen)
+        check_window(model, (length for length in lengths if length <= recipe.max_length))
+        if fitting:
+            with memory("Running the longest sample", "lower max_length, or set quantize: nf4"):
+                check_rows(model, fitting, visual, _padded(recipe))
     state = Trained(model)
     shard(model, crew)
-    place = checkpoint.restore(out, state, steps) if resume else Place()
+    place = checkpoint.restore(out, state, made) if resume else Place()
     if crew.leads:
-        _begin(out, recipe, plans, place if resume else None)
+        with disk(out):
+            begin(out, recipe, plans, place if resume else None)
     padded = _padded(recipe) if recipe.rows == "padded" else None
     settings = to_dict(recipe)
     with (
@@ -148,35 +170,24 @@ def train(
             tuple(valid),
             padded,
             book,
-            steps,
+            made,
             asked,
         )
         done = 0
         for number, stage_plan in enumerate(plans):
             place, done = _train_stage(run, stage_plan, number, place, done)
     if crew.leads:
-        save_model(model, recipe, out)
-        write_report(out)
+        with disk(out):
+            save_model(model, recipe, out)
+            write_report(out)
     wait(crew)
     return out
 
 
-def _begin(out: Path, recipe: Recipe, plans: Sequence[StagePlan], place: Place | None) -> None:
-    """Write what is done in a run's folder, once nothing can be refused any more.
-
-    Args:
-        out: the folder.
-        recipe: what is done.
-        plans: who is asked what.
-        place: of the checkpoint to go on from; None for a new run.
-    """
-    if place is None:
-        clear(out)
-    else:
-        names = [stage.name for stage in recipe.stages]
-        checkpoint.rewind_log(out / logbook.FILE, names, place)
-    write_json(out / RECIPE, to_dict(recipe))
-    write_plan(out / PLAN, plans, recipe.seed)
+def _longest(records: Sequence[Record]) -> list[Record]:
+    """Those with most text, with media and without."""
+    by_text = sorted(records, key=lambda record: -len(record.query) - len(record.response))
+    return [r for r in by_text if r.media][:8] + [r for r in by_text if not r.media][:8]
 
 
 def _padded(recipe: Recipe) -> Padded:
@@ -187,7 +198,6 @@ def _watched(
     model: EmoVerse | Mllm,
     recipe: Recipe,
     records: Sequence[Record],
-    valid: Sequence[Record],
     root: Path,
     crew: Crew,
 ) -> Visual:
@@ -195,7 +205,7 @@ def _watched(
     # Rows by the model's own forward pass look at pictures in every step.
     cache = open_cache(recipe.visual_cache_gb if recipe.rows != "padded" else 0)
     valid_root = Path(recipe.valid).parent if recipe.valid else root
-    if valid and valid_root.resolve() != root.resolve():
+    if recipe.valid_samples and valid_root.resolve() != root.resolve():
         raise EmoVerseError(
             f"{recipe.valid} and {recipe.train} must lie in one folder, which media are relative "
             "to; move one of them."
@@ -204,8 +214,14 @@ def _watched(
         wait(crew)
     progress = logbook.waiting("Looking at pictures") if crew.leads else None
     native = recipe.videos == "native"
-    seen = [*records, *valid]
-    visual = watch(model, seen, root, cache, recipe.frames, progress, native=native)
+    visual = watch(model, records, root, cache, recipe.frames, progress, native=native)
+    if cache and cache.refused and crew.leads:
+        print(
+            f"Of {len(visual.index)} pictures and clips {cache.refused} found no room on disk and "
+            "are looked at again where they are needed; raise visual_cache_gb "
+            f"({recipe.visual_cache_gb:g}) or free some space.",
+            file=sys.stderr,
+        )
     if crew.leads:
         wait(crew)
     return visual
@@ -223,9 +239,17 @@ def _train_stage(
         return place, done + len(steps)
     first = place.step if number == place.stage else 0
     if first == 0:
-        _tell(run, _head(run, stage_plan, samples, fitting, steps))
-    start = last_save = time.time()
-    seen = 0
+        head = _head(run, stage_plan, samples, fitting, steps)
+        _tell(run, head)
+        if run.crew.leads and head["batches_per_step"] < run.crew.size:
+            print(
+                f"Stage {stage.name}: a step has {head['batches_per_step']:g} batches for "
+                f"{run.crew.size} processes, so some wait; raise batch_samples, lower "
+                "batch_tokens, or start fewer.",
+                file=sys.stderr,
+            )
+    last_save = time.time()
+    seen, spent = 0, 0.0
     run.state.unfreeze(stage)
     for step in range(first, len(steps)):
         factor = schedule(stage.schedule, step, len(steps), stage.warmup)
@@ -236,15 +260,15 @@ def _train_stage(
         torch.manual_seed(random.Random(seed).getrandbits(63) + run.crew.rank)
         where = f"Stage {stage.name}, step {step + 1}"
         begun = time.time()
-        with memory(where, f"batch_tokens: {recipe.batch_tokens}"):
+        with memory(where, _SMALLER):
             losses, norm = train_step(
                 run.model, run.state, steps[step], run.visual, run.crew, run.padded
             )
         if not all(math.isfinite(loss) for values in losses.values() for loss in values):
-            raise _no_number(stage.name, step + 1, "loss")
+            raise _no_number(run, f"{where}: the loss")
         tokens = sum(len(row.tree.tokens) for batch in steps[step] for row in batch)
         seen += tokens
-        spent = time.time() - start
+        spent += time.time() - begun  # neither scoring nor saving
         left = spent / (step + 1 - first) * (len(steps) - step - 1)
         _tell(
             run,
@@ -278,11 +302,14 @@ def _train_stage(
     return place, done + len(steps)
 
 
-def _no_number(stage: str, step: int, what: str) -> EmoVerseError:
-    return EmoVerseError(
-        f"Stage {stage}, step {step}: the {what} is not a number; lower lora_lr (it may change) "
-        "and go on from the last checkpoint with --resume."
-    )
+def _no_number(run: Run, what: str) -> EmoVerseError:
+    again = "start again"
+    if (run.out / checkpoint.FILE).is_file():  # which may be of weights that are spoilt already
+        again = (
+            "go on from the last checkpoint with --resume, or start again without it where that "
+            "ends the same way"
+        )
+    return EmoVerseError(f"{what} is not a number; lower lora_lr and projector_lr, and {again}.")
 
 
 def _head(
@@ -307,6 +334,7 @@ def _head(
         "tokens": sum(len(row.tree.tokens) for step in steps for batch in step for row in batch),
         "tokens_unmerged": sum(len(s.tokens) for s in fitting) * stage_plan.stage.epochs,
         "processes": run.crew.size,
+        "batches_per_step": round(sum(map(len, steps)) / len(steps), 2),
         "attention": run.attention,
         "looking_seconds": round(run.looking, 1),
     }
@@ -319,7 +347,8 @@ def _scored(run: Run, place: Place, done: int) -> Place:
     recipe = run.recipe
     stage = recipe.stages[place.stage].name
     run.model.network.train(False)
-    with memory(f"Stage {stage}, scoring", f"batch_tokens: {recipe.batch_tokens}"):
+    mend = "go on by --resume with valid_samples=0, or halve batch_tokens and start again"
+    with memory(f"Stage {stage}, scoring", mend):
         scores = valid_scores(
             run.valid,
             lambda record: tokenised(run.model, record, run.visual),
@@ -333,14 +362,15 @@ def _scored(run: Run, place: Place, done: int) -> Place:
     if not scores:
         return place
     if not all(math.isfinite(figures["loss"]) for figures in scores.values()):
-        raise _no_number(stage, place.step, "valid loss")
+        raise _no_number(run, f"Stage {stage}, step {place.step}: the valid loss")
     score = mean_score(scores)
     better = place.best is None or score > place.best
     total = done + place.step
     row = {"stage": stage, "step": place.step, "total_step": total, "valid": scores}
     _tell(run, row | {"mean": round(score, 4), "best": better})
     if better and run.crew.leads:
-        save_model(run.model, recipe, run.out / "best")
+        with disk(run.out / "best"):
+            save_model(run.model, recipe, run.out / "best")
     return replace(place, best=score) if better else place
 
 
@@ -352,9 +382,10 @@ def _train_mode(model: EmoVerse | Mllm) -> None:
 
 def _save(run: Run, place: Place) -> None:
     if run.crew.leads:
-        checkpoint.save(run.out, run.state, place, run.steps)
-        save_model(run.model, run.recipe, run.out)
-        write_report(run.out)
+        checkpoint.save(run.out, run.state, place, run.made)
+        with disk(run.out):
+            save_model(run.model, run.recipe, run.out)
+            write_report(run.out)
     wait(run.crew)
 
 

@@ -13,6 +13,7 @@ import torch
 
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
+from emoverse.faces import pictures
 from emoverse.faces.pictures import face_crop
 from emoverse.models import any_mllm, face_vit, processing
 from emoverse.models.any_mllm import Mllm
@@ -128,7 +129,7 @@ def _watch_faces(
 ) -> Visual:
     """The compact model: one face crop a picture or clip, all tokens in memory."""
     tower = model.network.model.vision_tower
-    setting = "faces 1 " + weights_fingerprint(tower.state_dict().items()) if cache else ""
+    setting = f"{_faces_code()} {weights_fingerprint(tower.state_dict().items())}" if cache else ""
     aligned = {path: bool(r.meta.get("aligned")) for r in records for path in r.media}
     found: dict[str, torch.Tensor] = {}
     waiting: list[tuple[str, str, np.ndarray]] = []
@@ -170,6 +171,12 @@ def _watch_faces(
         lambda items: model.project(tokens[list(items)].to(_device(model))),
         lost=tuple(path for path in sorted(aligned) if path not in found),
     )
+
+
+def _faces_code() -> str:
+    """Changes with the code that finds the peak frame and cuts the face out of it."""
+    files = [*sorted(Path(pictures.__file__).parent.glob("*.py")), Path(face_vit.__file__)]
+    return entry_key("faces", files)
 
 
 def _watch_mllm(

@@ -23,7 +23,11 @@ from emoverse.models.fetching import cache_dir
 
 
 class VisualCache:
-    """A folder of entries with a bound on its size; made by `open_cache`."""
+    """A folder of entries with a bound on its size; made by `open_cache`.
+
+    Attributes:
+        refused: entries that found no room; what they hold is computed again where it is needed.
+    """
 
     def __init__(self, folder: Path, bound: int) -> None:
         """Use `folder`, holding at most `bound` bytes."""
@@ -32,6 +36,7 @@ class VisualCache:
         self._used: set[str] = set()
         self._size = sum(path.stat().st_size for path in self._entries())
         self._all_in_use = False
+        self.refused = 0
 
     def read(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, str]] | None:
         """Tensors and notes of an entry; None when there is none, or a broken one."""
@@ -54,10 +59,12 @@ class VisualCache:
         ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         data = serialize(ready, dict(notes))
         if self._size + len(data) > self.bound and not self._make_room(len(data)):
+            self.refused += 1
             return False
         try:
             write_bytes(self._path(key), data)
         except OSError:  # a full disk costs time, not the run
+            self.refused += 1
             return False
         self._used.add(key)
         self._size += len(data)
