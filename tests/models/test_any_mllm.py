@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 from emoverse.emt.record import Record
@@ -17,10 +18,11 @@ from emoverse.models.any_mllm import Mllm
 from emoverse.tasks import ecpe, er, fer, msa
 from emoverse.training.rows import Sample, row_of, rows
 from emoverse.training.speed import language_of
-from emoverse.training.step import Padded, batch_losses, check_rows, own_path
+from emoverse.training.step import Padded, batch_losses, check_rows, check_window, own_path
 from emoverse.training.visual import Visual, tokenised, watch
 from emoverse.training.visual_cache import open_cache
 
+from . import families
 from .families import FAMILIES
 
 PLAIN_PROJECTOR = ("internvl", "idefics3")
@@ -165,6 +167,21 @@ def test_kept_visual_tokens_give_the_same_losses_and_the_encoder_runs_once(
     assert torch.equal(losses[1], losses[2])
 
 
+def test_other_preparation_is_looked_at_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = any_mllm.prepare("internvl", *FAMILIES["internvl"]())
+    found = {any_mllm.fingerprint(model)}
+    model.processor.image_seq_length = 5
+    found.add(any_mllm.fingerprint(model))
+    model.processor.image_processor.max_patches = 3
+    found.add(any_mllm.fingerprint(model))
+    clips = transformers.GotOcr2ImageProcessorPil(size={"height": 28, "width": 28})
+    monkeypatch.setattr(model.processor, "video_processor", clips, raising=False)
+    found.add(any_mllm.fingerprint(model))
+    assert len(found) == 4
+    again = any_mllm.prepare("internvl", *FAMILIES["internvl"]())
+    assert any_mllm.fingerprint(again) in found
+
+
 @pytest.mark.parametrize("family", PLAIN_PROJECTOR)
 def test_a_projector_is_trained_from_kept_tokens_as_if_the_encoder_ran(
     family: str, root: Path
@@ -215,6 +232,28 @@ def test_a_model_whose_attention_does_not_fit_rows_is_told_before_training(root:
     language.forward = windowed
     with pytest.raises(EmoVerseError, match="set rows: padded"):
         check_rows(model, samples, visual, Padded(root, 8))
+
+
+def test_layers_that_see_less_than_the_longest_sample_are_told(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = {"use_sliding_window": True, "sliding_window": 400, "max_window_layers": 0}
+    for key, value in windows.items():
+        monkeypatch.setitem(families._TEXT, key, value)
+    model = any_mllm.prepare("internvl", *FAMILIES["internvl"]())
+    monkeypatch.undo()
+    samples, visual = prepared(model, root)
+    long = Record(er.query("Well. " * 200), "Joy.", "er", id="long")
+    lengths = [len(sample.tokens) for sample in (*samples, tokenised(model, long, visual))]
+    assert max(lengths[:-1]) <= 400 < lengths[-1]
+    check_window(model, lengths[:-1])
+    with pytest.raises(EmoVerseError, match=r"set max_length: 400, or rows: padded"):
+        check_window(model, lengths)
+    check_window(mllm("internvl"), lengths)
+    # And if its config did not tell:
+    check_rows(model, samples, visual, Padded(root, 8))
+    with pytest.raises(EmoVerseError, match="set rows: padded"):
+        check_rows(model, [*samples, tokenised(model, long, visual)], visual, Padded(root, 8))
 
 
 def test_a_linear_projector_takes_the_place_of_internvls(root: Path) -> None:
