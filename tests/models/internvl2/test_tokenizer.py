@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from emoverse.errors import EmoVerseError
@@ -82,6 +83,8 @@ def test_a_piece_the_trainer_was_given_is_never_cut(trained: tuple[Words, object
 @given(text=PLAIN | ENGLISH)
 def test_after_a_chat_mark_phi3_puts_no_space(phi3: tuple[Words, object], text: str) -> None:
     """As Llama's slow tokenizer with `legacy: false`; its marks swallow the space after them."""
+    # Python strips these four as well; to the marks they are no white space.
+    assume(not re.match(r"\s*[\x1c-\x1f]", text))
     words, original = phi3
     (mark,) = words.fast.encode("<|user|>").ids
     found = words.fast.encode(f"<|user|>\n{text}").ids
