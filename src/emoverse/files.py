@@ -62,8 +62,17 @@ def read_json(path: Path | str) -> Any:
     Raises:
         EmoVerseError: the file is missing or is not valid JSON; the sentence names the line.
     """
+    return parsed_json(read_text(path), path)
+
+
+def parsed_json(text: str, path: Path | str) -> Any:
+    """JSON that was read from a file.
+
+    Raises:
+        EmoVerseError: it is not valid; the sentence names the file and the line.
+    """
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise EmoVerseError(
             f"{path}, line {error.lineno}: not valid JSON ({error.msg}); mend that line."

@@ -213,6 +213,12 @@ def print_plan(plans: Sequence[StagePlan]) -> None:
         told = [f"{rates[task]:.0%}" if task in rates else "" for task in tasks]
         table.add_row("", "", *told, "", "", style="dim")
     Console().print(table)
+    for plan in plans:
+        if plan.drawn is not None and plan.drawn > plan.samples():
+            print(
+                f"{plan.stage.name}: {plan.drawn:,} samples drawn, {plan.samples():,} asked "
+                "something by the rates"
+            )
 
 
 def print_estimate(found: Estimate) -> None:

@@ -109,7 +109,7 @@ def test_flex_attention_is_given_no_dense_mask(monkeypatch: pytest.MonkeyPatch) 
     tokens, _, visible = side_by_side(trees)
     given = masks(trees, tokens.shape[1], attention.NAME, torch.float32, CPU)
     assert given["key_runs"] == seen_keys(visible, attention.NAME)["key_runs"]
-    dense = tree_mask(trees, visible, attention.NAME, torch.float32, CPU)
+    dense = tree_mask(visible, torch.float32, CPU)
     assert torch.equal(given["attention_mask"], dense)
     monkeypatch.setattr(PrefixTree, "mask", lambda _: pytest.fail("a dense mask"))
     given = masks(trees, tokens.shape[1], attention.FLEX, torch.float32, CPU)
@@ -128,7 +128,7 @@ def test_flex_attention_equals_the_masked_one(heads: tuple[int, int]) -> None:
     key, value = (torch.randn(2, heads[1], size, 16, generator=rng) for _ in range(2))
     results = []
     for name, run in ((attention.FLEX, tree_flex), (attention.NAME, grouped_bmm)):
-        mask = tree_mask(trees, visible, name, torch.float32, CPU)
+        mask = masks(trees, size, name, torch.float32, CPU)["attention_mask"]
         results.append(run(torch.nn.Module(), query, key, value, mask, 0.3)[0])
     assert results[0].shape == (2, size, heads[0], 16)
     for row, tree in enumerate(trees):  # padding sees other things, and nobody sees it
@@ -163,7 +163,7 @@ def test_keys_that_a_block_does_not_see_are_left_out_and_change_nothing(
         torch.randn(2, heads, size, 8, generator=torch.Generator().manual_seed(heads))
         for heads in (4, 2, 2)
     ]
-    mask = tree_mask(trees, visible, attention.NAME, torch.float32, CPU)
+    mask = tree_mask(visible, torch.float32, CPU)
     results = []
     for told in ({}, seen_keys(visible, attention.NAME)):
         given = [tensor.clone().requires_grad_() for tensor in inputs]

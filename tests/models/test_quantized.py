@@ -18,11 +18,11 @@ from emoverse.models.any_mllm import Mllm
 from emoverse.training import train
 from emoverse.training.distributed import Crew
 from emoverse.training.folder import load_trained
+from emoverse.training.opening import open_model
 from emoverse.training.optimiser import add_lora
 from emoverse.training.rows import row_of
 from emoverse.training.speed import language_of
 from emoverse.training.step import batch_losses
-from emoverse.training.trainer import open_model
 from emoverse.training.visual import tokenised, watch
 
 from ..training.test_rows import records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from enum import Enum
@@ -175,25 +175,33 @@ def build(
     json_file: Json = None,
 ) -> None:
     """Turn corpora into EMT records: train.jsonl, valid.jsonl, test.jsonl, build.json."""
-    for flag, given, needed, there in (
-        ("--meld-clips", meld_clips, "--meld", meld),
-        ("--mosei-clips", mosei_clips, "--mosei", mosei),
-        ("--mosi-clips", mosi_clips, "--mosi", mosi),
-        ("--ecf-clips", ecf_clips, "--ecf", ecf),
-        ("--merr-published", merr_published, "--merr", merr),
-        ("--fps", fps, "--clips", clips),
-        ("--ray-address", ray_address, "--engine ray", engine == "ray"),
-        ("--reason-endpoint", reason_endpoint, "--describe-endpoint", describe_endpoint),
-        ("--reason-model", reason_model, "--describe-endpoint", describe_endpoint),
-        ("--prompts", prompts, "--describe-endpoint", describe_endpoint),
-        ("--concurrency", concurrency, "--describe-endpoint", describe_endpoint),
-        ("--request-timeout", request_timeout, "--describe-endpoint", describe_endpoint),
-        ("--max-tokens", max_tokens, "--describe-endpoint", describe_endpoint),
-        ("--price", price, "--describe-endpoint", describe_endpoint),
-        ("--reason-price", reason_price, "--describe-endpoint", describe_endpoint),
-    ):
-        if given and not there:
-            raise typer.BadParameter(f"{flag} goes with {needed}.")
+    unused: Sequence[tuple[str, Any, Mapping[str, Any]]] = (
+        ("--meld", meld, {"--meld-clips": meld_clips}),
+        ("--mosei", mosei, {"--mosei-clips": mosei_clips}),
+        ("--mosi", mosi, {"--mosi-clips": mosi_clips}),
+        ("--ecf", ecf, {"--ecf-clips": ecf_clips}),
+        ("--merr", merr, {"--merr-published": merr_published}),
+        ("--clips", clips, {"--fps": fps}),
+        ("--engine ray", engine == "ray", {"--ray-address": ray_address}),
+        (
+            "--describe-endpoint",
+            describe_endpoint,
+            {
+                "--reason-endpoint": reason_endpoint,
+                "--reason-model": reason_model,
+                "--prompts": prompts,
+                "--concurrency": concurrency,
+                "--request-timeout": request_timeout,
+                "--max-tokens": max_tokens,
+                "--price": price,
+                "--reason-price": reason_price,
+            },
+        ),
+    )
+    for needed, there, options in unused:
+        for flag, given in options.items():
+            if given and not there:
+                raise typer.BadParameter(f"{flag} goes with {needed}.")
     if not clips and (meld_clips or mosei_clips or mosi_clips or ecf_clips):
         raise typer.BadParameter("--no-clips looks at none; leave out where they are.")
     from emoverse.emt import build as steps

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emoverse.commands.evaluate import EndToEnd
-from emoverse.commands.options import Json
+from emoverse.commands.options import EndToEnd, Json
 from emoverse.terminal import tables, write_json
 
 if TYPE_CHECKING:

@@ -10,19 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emoverse.commands.options import Json
+from emoverse.commands.options import EndToEnd, Json
 from emoverse.terminal import counting, print_scores, tables, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-class EndToEnd(str, Enum):
-    """How ECPE is scored: as `Protocol` says, or by SemEval-2024 Task 3's own rules."""
-
-    paper = "paper"
-    strict = "strict"
-    semeval = "semeval"
 
 
 class ScoredTask(str, Enum):
@@ -56,7 +48,6 @@ FloorsTrain = Annotated[
     ),
 ]
 JUDGE_KEY = "EMOVERSE_JUDGE_KEY"
-_LEARNT = "no text"  # as `emoverse.evaluation.floors` calls the floor that is learnt
 
 
 def evaluate(
@@ -219,15 +210,17 @@ def _show_run(scores: Mapping[str, Any], json_file: str | None) -> None:
 
 
 def _print_block(console: Console, block: Mapping[str, Any]) -> None:
+    from emoverse.evaluation.floors import NO_TEXT
+
     print_scores(console, block)
-    if block["task"] == "ecpe" and _LEARNT not in block["floors"]:
+    if block["task"] == "ecpe" and NO_TEXT not in block["floors"]:
         how = (
             "the semeval protocol has none; compare under paper or strict"
             if block["protocol"] == EndToEnd.semeval.value
             else "name a training set by --floors-train"
         )
         console.print(
-            f'Not among the floors: "{_LEARNT}", which is the hardest to beat ({how}).',
+            f'Not among the floors: "{NO_TEXT}", which is the hardest to beat ({how}).',
             style="dim",
             soft_wrap=True,
         )

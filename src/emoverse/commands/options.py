@@ -15,6 +15,14 @@ class Protocol(str, Enum):
     strict = "strict"
 
 
+class EndToEnd(str, Enum):
+    """How ECPE is scored: as `Protocol` says, or by SemEval-2024 Task 3's own rules."""
+
+    paper = "paper"
+    strict = "strict"
+    semeval = "semeval"
+
+
 Model = Annotated[
     str, typer.Option("--model", "-m", help="`compact`, or the folder of a trained model.")
 ]

@@ -60,12 +60,6 @@ def _plan(path: Path, overrides: list[str], out: Path | None) -> None:
     recipe = load_recipe(path, overrides)
     plans = planned(recipe)
     print_plan(plans)
-    for plan in plans:
-        if plan.drawn is not None and plan.drawn > plan.samples():
-            print(
-                f"{plan.stage.name}: {plan.drawn:,} samples drawn, {plan.samples():,} asked "
-                "something by the rates"
-            )
     place = (out or Path("runs") / path.stem) / PLAN
     check_plan(place, plans, recipe)
     written = save_plan(place, plans, recipe)

@@ -17,7 +17,7 @@ from emoverse.m2se.recipe import Recipe, load_recipe, to_dict
 from emoverse.training import checkpoint
 from emoverse.training.distributed import join
 from emoverse.training.folder import save_model
-from emoverse.training.trainer import open_model
+from emoverse.training.opening import open_model
 from emoverse.training.trainer import train as train_recipe
 
 DONE = "trained.json"

@@ -17,7 +17,7 @@ from typing import Any
 
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.intervals import BOOTSTRAP, intervals
-from emoverse.files import read_json, read_text
+from emoverse.files import parsed_json, read_text
 from emoverse.tasks import ecpe, labels
 from emoverse.tasks.ecpe import Pair, Turn
 
@@ -203,7 +203,8 @@ def semeval_figures(gold: Sequence[Conversation], pred: Sequence[Conversation]) 
 
 def _list(path: Path | str) -> Any:
     """The JSON of a file that begins as a list; None for any other, JSONL for one."""
-    return read_json(path) if read_text(path).lstrip().startswith("[") else None
+    text = read_text(path)
+    return parsed_json(text, path) if text.lstrip().startswith("[") else None
 
 
 def _six(pairs: Sequence[Pair]) -> list[Pair]:

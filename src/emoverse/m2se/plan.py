@@ -123,7 +123,7 @@ def write_plan(
 
 def save_plan(path: Path, plans: Sequence[StagePlan], recipe: Recipe) -> Path:
     """Write a recipe's plan, unless it was read from that very file."""
-    if recipe.plan and Path(recipe.plan).resolve() == path.resolve():
+    if _is_own(path, recipe):
         return path
     return write_plan(path, plans, recipe.seed, recipe.plan)
 
@@ -134,13 +134,19 @@ def check_plan(path: Path, plans: Sequence[StagePlan], recipe: Recipe) -> None:
     Raises:
         EmoVerseError: it would.
     """
-    itself = recipe.plan and Path(recipe.plan).resolve() == path.resolve()
-    if itself or not path.is_file() or read_text(path) == _text(plans, recipe.seed, recipe.plan):
+    if _is_own(path, recipe) or not path.is_file():
+        return
+    if read_text(path) == _text(plans, recipe.seed, recipe.plan):
         return
     raise EmoVerseError(
         f"{path}: is another plan than this recipe's; use it by --set plan={path}, name another "
         "--out, or delete it."
     )
+
+
+def _is_own(path: Path, recipe: Recipe) -> bool:
+    """Whether the recipe's plan was read from that very file."""
+    return bool(recipe.plan) and Path(str(recipe.plan)).resolve() == path.resolve()
 
 
 def _text(plans: Sequence[StagePlan], seed: int, source: str | None) -> str:

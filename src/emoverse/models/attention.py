@@ -79,9 +79,10 @@ def masks(
     dtype: torch.dtype,
     device: torch.device,
 ) -> dict[str, Any]:
-    """`tree_mask` and `seen_keys` as arguments of a language model.
+    """What the nodes of trees side by side see, as arguments of a language model.
 
-    FlexAttention needs no dense mask, which grows with the square of a row.
+    For FlexAttention a `block_mask`, which spares the dense one, that grows with the square of a
+    row; else `tree_mask` and `seen_keys`.
 
     Args:
         trees: one a row.
@@ -93,31 +94,17 @@ def masks(
     if implementation == FLEX:
         return {"attention_mask": block_mask(trees, longest, device)}
     seen = seen_by(trees, longest)
-    mask = tree_mask(trees, seen, implementation, dtype, device)
-    return {"attention_mask": mask, **seen_keys(seen, implementation)}
+    return {"attention_mask": tree_mask(seen, dtype, device), **seen_keys(seen, implementation)}
 
 
-def tree_mask(
-    trees: Sequence[PrefixTree],
-    visible: np.ndarray,
-    implementation: str,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> torch.Tensor | BlockMask:
-    """What the nodes of trees side by side see, as an implementation takes it.
+def tree_mask(visible: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """What the nodes of trees side by side see, as an additive mask (rows, 1, longest, longest).
 
     Args:
-        trees: one a row.
         visible: (rows, longest, longest) bool, of `side_by_side`.
-        implementation: a value of `IMPLEMENTATIONS`.
         dtype: of the hidden states.
         device: where they are.
-
-    Returns:
-        For FlexAttention a block mask, else an additive mask (rows, 1, longest, longest).
     """
-    if implementation == FLEX:
-        return block_mask(trees, visible.shape[-1], device)
     hidden = torch.zeros(visible.shape, dtype=dtype)
     hidden.masked_fill_(~torch.from_numpy(visible), torch.finfo(dtype).min)
     return hidden[:, None].to(device)

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from emoverse.models import attention
-from emoverse.models.prefix_tree import PrefixTree, side_by_side
+from emoverse.models.prefix_tree import PrefixTree, padded
 from emoverse.models.prompt import IMAGE_TOKENS as IMAGE_TOKENS
 
 
@@ -115,7 +115,7 @@ class EmoVerse:
         cache: Cache | None = None,
     ) -> torch.Tensor:
         """See `Language`; features are (m, width)."""
-        tokens, positions, visible = side_by_side(trees)
+        tokens, positions = padded(trees)
         device = self.network.lm_head.weight.device
         ids = torch.from_numpy(tokens).to(device)
         embeddings = self.embed(ids, features)
@@ -123,11 +123,10 @@ class EmoVerse:
         name = language.config._attn_implementation
         output = language(
             inputs_embeds=embeddings,
-            attention_mask=attention.tree_mask(trees, visible, name, embeddings.dtype, device),
             position_ids=torch.from_numpy(positions).to(device),
             past_key_values=cache,
             use_cache=cache is not None,
-            **attention.seen_keys(visible, name),
+            **attention.masks(trees, tokens.shape[1], name, embeddings.dtype, device),
         )
         states: torch.Tensor = output.last_hidden_state
         return states

@@ -8,11 +8,13 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from emoverse.serving.problems import Refused
+from emoverse.inference.interview import load_turns
+from emoverse.serving.problems import Refused, TooLong
+from emoverse.serving.schemas import MOST_DIALOGUE, Dialogue
 
 _DATA_URL = re.compile(r"data:(image|video)/[a-zA-Z0-9.+-]{1,40};base64,")
 _BLOCK = 1 << 20
@@ -50,6 +52,27 @@ def under_roots(path: str, roots: tuple[Path, ...]) -> Path:
                 if found.is_relative_to(root) and found.is_file():
                     return found
     raise Refused(404, "no_such_clip", "No such clip under the server's roots; check the path.")
+
+
+def of_dialogue(
+    asked: Dialogue, roots: tuple[Path, ...]
+) -> tuple[list[Mapping[str, Any]], dict[str, Path]]:
+    """The turns of a conversation, and the files of their clips by name.
+
+    Args:
+        asked: the request.
+        roots: of `under_roots`.
+
+    Raises:
+        Refused: it is too long, or a clip is not within a root.
+        EmoVerseError: a turn is malformed.
+    """
+    if sum(len(turn.text) for turn in asked.turns) > MOST_DIALOGUE:
+        raise TooLong(f"A conversation may have {MOST_DIALOGUE} characters; cut it.")
+    turns, _, _ = load_turns([turn.model_dump(exclude_none=True) for turn in asked.turns])
+    return turns, {
+        turn.clip: under_roots(turn.clip, roots) for turn in asked.turns if turn.clip is not None
+    }
 
 
 async def stored(upload: Upload, folder: Path) -> Path:

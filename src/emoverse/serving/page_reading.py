@@ -22,14 +22,13 @@ from emoverse.inference.interview import (
     Watched,
     clip_interview,
     dialogue_interview,
-    load_turns,
 )
 from emoverse.serving.backends import Backend
 from emoverse.serving.logs import log
-from emoverse.serving.media import under_roots
+from emoverse.serving.media import of_dialogue
 from emoverse.serving.page_clips import Held
-from emoverse.serving.problems import Refused, TooLong
-from emoverse.serving.schemas import MOST_DIALOGUE, MOST_TEXT, Dialogue
+from emoverse.serving.problems import Refused
+from emoverse.serving.schemas import MOST_TEXT, Dialogue
 
 if TYPE_CHECKING:
     from emoverse.serving.app import Service
@@ -113,11 +112,7 @@ def read_dialogue(service: Service, asked: Dialogue, model: str) -> AsyncGenerat
         Refused: a limit is passed.
         EmoVerseError: a turn is malformed, or a clip cannot be read.
     """
-    if sum(len(turn.text) for turn in asked.turns) > MOST_DIALOGUE:
-        raise TooLong(f"A conversation may have {MOST_DIALOGUE} characters; cut it.")
-    turns, _, _ = load_turns([turn.model_dump(exclude_none=True) for turn in asked.turns])
-    roots = service.settings.roots
-    files = {turn.clip: under_roots(turn.clip, roots) for turn in asked.turns if turn.clip}
+    turns, files = of_dialogue(asked, service.settings.roots)
 
     async def work(tell: Tell) -> None:
         seen: dict[str, Watched] = {}

@@ -15,13 +15,12 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from emoverse import __version__
-from emoverse.inference.interview import Watched, clip_interview, dialogue_interview, load_turns
+from emoverse.inference.interview import Watched, clip_interview, dialogue_interview
 from emoverse.serving import chat, problems
 from emoverse.serving.jobs import ENDED, Row
-from emoverse.serving.media import shown_name, stored, under_roots
-from emoverse.serving.problems import Refused, TooLong
+from emoverse.serving.media import of_dialogue, shown_name, stored, under_roots
+from emoverse.serving.problems import Refused
 from emoverse.serving.schemas import (
-    MOST_DIALOGUE,
     Analysis,
     ChatRequest,
     ClipPath,
@@ -122,14 +121,7 @@ async def analyze(request: Request) -> Analysis:
 async def dialogue(request: Request, asked: Dialogue) -> Analysis:
     """Read a conversation: every utterance's emotion, and which utterance caused which."""
     service = _service(request)
-    if sum(len(turn.text) for turn in asked.turns) > MOST_DIALOGUE:
-        raise TooLong(f"A conversation may have {MOST_DIALOGUE} characters; cut it.")
-    turns, _, _ = load_turns([turn.model_dump(exclude_none=True) for turn in asked.turns])
-    files = {
-        turn.clip: under_roots(turn.clip, service.settings.roots)
-        for turn in asked.turns
-        if turn.clip is not None
-    }
+    turns, files = of_dialogue(asked, service.settings.roots)
 
     async def work() -> Analysis:
         seen: dict[str, Watched] = {}

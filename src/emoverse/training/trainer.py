@@ -44,8 +44,7 @@ from emoverse.training.validation import chosen, mean_score, valid_scores
 from emoverse.training.visual import Visual, tokenised, watch
 from emoverse.training.visual_cache import open_cache
 
-__all__ = ["batch_losses", "open_model", "train"]
-
+__all__ = ["batch_losses", "train"]
 
 _SMALLER = (
     "go on by --resume with gradient_checkpointing=true, or halve batch_tokens (then row_tokens "
