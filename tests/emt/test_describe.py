@@ -3,9 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from emoverse.emt.describe import Clip, describe_clips, sampled_frames
 from emoverse.emt.endpoint import Endpoint
 from emoverse.errors import EmoVerseError
 from tests.emt.chat_server import Answer, Server, prompt, serving
+from tests.openai_server import transformers_serve
 
 SCENE = (
     "A woman stands in a bright kitchen and looks at a friend. Her eyes are wide and she "
@@ -345,28 +344,13 @@ def test_frames_are_spread_over_the_clip(shared: Path) -> None:
 @pytest.mark.slow
 def test_reasons_from_a_real_model(compact_weights: Path, tmp_path: Path) -> None:
     """SmolLM2-135M behind `transformers serve`; what it says is judged, not assumed."""
-    pytest.importorskip("fastapi", reason="needs `pip install transformers[serving]`")
-    pytest.importorskip("uvicorn", reason="needs `pip install transformers[serving]`")
-    command = Path(sys.executable).with_name("transformers")
-    if not command.exists() and not shutil.which("transformers"):
-        pytest.skip("the `transformers` command is not installed")
     clips = [
         Clip("a", (), "I can not believe that you came, this is wonderful!", ("Grinning",), "joy"),
         Clip("b", (), "They took my dog away and I never saw him again.", (), "sadness"),
     ]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = str(command if command.exists() else shutil.which("transformers"))
-    arguments = ["serve", str(compact_weights), "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--device", "cpu", "--dtype", "float32", "--log-level", "error"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen([program, *arguments], stdout=log, stderr=log, env=environment)
-    try:
-        _await_port(port, process, tmp_path / "server.log")
+    with transformers_serve(compact_weights, tmp_path / "server.log") as url:
         model = Endpoint(
-            f"http://127.0.0.1:{port}",
+            url,
             str(compact_weights),
             concurrency=1,
             timeout=900,
@@ -383,17 +367,3 @@ def test_reasons_from_a_real_model(compact_weights: Path, tmp_path: Path) -> Non
         assert 10 < used["tokens_out"] <= 2 * 96
         again, after = describe_clips(clips, model, out=tmp_path / "out", tries=1)
         assert (again, after["run"]["asked"]) == (reasons, 0)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text(errors="replace")[-2000:]
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.5)
-    raise AssertionError(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")

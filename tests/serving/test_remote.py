@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from emoverse.emt import endpoint as remote
 from emoverse.inference.interview import dialogue_interview
 from emoverse.serving.backends import Remote
 from emoverse.tasks import er
 
+from ..models import families
+from ..openai_server import transformers_serve
 from .running import TOKEN, Running, make_settings, running
 from .test_api import TURNS
 
@@ -133,3 +138,48 @@ def test_a_dead_endpoint_is_told_without_its_address(tmp_path: Path, landmarker:
         assert answer.status_code == 502
         assert answer.json()["error"]["code"] == "backend_failed"
         assert "127.0.0.1" not in answer.text
+
+
+@pytest.mark.slow
+def test_a_server_of_another_project_answers_about_clips(
+    tmp_path: Path, clip: bytes, landmarker: Path
+) -> None:
+    """`transformers serve` with a small random model that sees pictures."""
+    network, processor = families.idefics3()
+    folder = tmp_path / "model"
+    network.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    with transformers_serve(folder, tmp_path / "server.log") as url:
+        settings = make_settings(
+            tmp_path / "front", backend="openai", endpoint=url, backend_model=str(folder)
+        )
+        with running(settings, _no_model) as server:
+            asked = {"files": {"file": ("a.mp4", clip)}, "data": {"text": "I love it"}}
+            answer = server.client.post("/v1/analyze", **asked)
+            assert answer.status_code == 200, answer.text
+            answers = answer.json()["answers"]
+            assert set(answers) == {"msa", "er", "eri"}  # the clip shows no face
+            assert any(value["text"] for value in answers.values())
+            for value in answers.values():
+                assert value["probabilities"] == {}
+            chat = {"role": "user", "content": [{"type": "text", "text": "What is it?"}]}
+            plain = _chat_tokens(server, str(folder), chat)
+            picture = {"type": "image_url", "image_url": {"url": _picture()}}
+            chat["content"].insert(0, picture)
+            assert _chat_tokens(server, str(folder), chat) > plain + 16
+
+
+def _chat_tokens(server: Running, model: str, message: dict[str, object]) -> int:
+    """Tokens of the prompt, as the model behind counts them."""
+    body = {"model": model, "messages": [message], "max_tokens": 8}
+    answer = server.client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    usage = answer.json()["usage"]
+    assert 0 < usage["completion_tokens"] <= 8
+    return int(usage["prompt_tokens"])
+
+
+def _picture() -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(buffer, "JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

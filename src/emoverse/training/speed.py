@@ -17,6 +17,7 @@ from emoverse.m2se.recipe import Recipe
 from emoverse.models import attention
 from emoverse.models.any_mllm import Mllm
 from emoverse.models.emoverse import EmoVerse
+from emoverse.training.lora import quicken
 
 _FUSED_FROM = 2**28  # logits of a batch (1 GiB in float32) from which they are made in pieces
 
@@ -48,6 +49,7 @@ def tune(model: EmoVerse | Mllm, recipe: Recipe, device: torch.device, sample_to
             )
         chosen = "sdpa"
     language.set_attn_implementation(attention.IMPLEMENTATIONS[chosen])
+    quicken(language)
     for layer in layers_of(model):
         if recipe.gradient_checkpointing:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
