@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[str, list[str]]] = {
     "gradient checkpointing": ("layers run again backwards", ["gradient_checkpointing=true"]),
     "float32": ("weights and products", []),
     "plain AdamW": ("not fused", []),
+    "peft's LoRA layers": ("the adapter's share in passes of its own", []),
     "compiled layers": ("torch.compile", ["compile=true"]),
 }
 """What `--parts` switches: name to what it then does, and the recipe's keys."""
@@ -97,6 +98,8 @@ def _switch(part: str) -> None:
         )
     elif part == "fused loss always":
         speed._FUSED_FROM = 0
+    elif part == "peft's LoRA layers":
+        speed.quicken = lambda language: 0
     elif part == "plain AdamW":
         fused = torch.optim.AdamW
         optimiser.torch.optim.AdamW = lambda *given, **named: fused(  # type: ignore[assignment,misc]

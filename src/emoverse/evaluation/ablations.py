@@ -48,8 +48,8 @@ def variants(
         table: an ablation table.
         folder: where the models are kept, one folder each.
         recipes: the folder of the recipes that the table names.
-        base: another full recipe (of another model, say); of the folder's, only the stages'
-            names, samples and rates are then taken, see `derived`.
+        base: another full recipe (of another model, say); of the folder's, only what they change
+            of the full one's samples and rates is then taken, see `derived`.
         overrides: `key=value` settings on top of every recipe.
         given: variant name to a model folder or name that was trained elsewhere.
         trains: whether missing models may be trained.
@@ -90,21 +90,27 @@ def variants(
         yield row.name, (str(model), recipe)
 
 
-def derived(base: Recipe, ablation: Recipe) -> list[str]:
-    """The overrides that turn one recipe into the ablation that another one is.
+def derived(base: Recipe, ablation: Recipe, full: Recipe) -> list[str]:
+    """The overrides that make of one recipe the ablation that another one is.
 
-    Each stage takes its name, samples and rates from the ablation's, all else (epochs, learning
-    rates...) from the base's stage at the same place.
+    Each stage takes its name and what the ablation changed of the full recipe's samples and rates
+    from the ablation's, all else (epochs, learning rates, the rates left alone...) from the base's
+    stage at the same place.
+
+    Args:
+        base: a full recipe, of another model say.
+        ablation: of the full recipe of its own model.
+        full: that one.
     """
-    stages = [
-        replace(
-            base.stages[min(place, len(base.stages) - 1)],
-            name=stage.name,
-            samples=stage.samples,
-            rates=stage.rates,
-        )
-        for place, stage in enumerate(ablation.stages)
-    ]
+    stages = []
+    for place, stage in enumerate(ablation.stages):
+        own, before = (recipe.stages[min(place, len(recipe.stages) - 1)] for recipe in (base, full))
+        rates = {
+            task: own.rates.get(task, rate) if rate == before.rates.get(task) else rate
+            for task, rate in stage.rates.items()
+        }
+        samples = own.samples if stage.samples == before.samples else stage.samples
+        stages.append(replace(own, name=stage.name, samples=samples, rates=rates))
     return [f"stages={json.dumps([asdict(stage) for stage in stages])}"]
 
 
@@ -137,7 +143,8 @@ def _recipe(
     if base is not None and name == FULL:
         path = base
     elif base is not None:
-        settings = [*derived(load_recipe(base), load_recipe(path)), *overrides]
+        full = load_recipe(recipes / FULL)
+        settings = [*derived(load_recipe(base), load_recipe(path), full), *overrides]
         path = base
     return load_recipe(path, settings), path, settings
 

@@ -7,6 +7,7 @@ themselves (`addmm`), forwards and backwards; the result is rounded once instead
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,7 @@ def quicken(language: nn.Module) -> int:
         if isinstance(module, LoraLinear) and _is_plain(module)
     ]
     for module in plain:
-        module.forward = partial(_forward, module)
+        module.forward = partial(_forward, module)  # type: ignore[method-assign]
     return len(plain)
 
 
@@ -53,10 +54,8 @@ def _forward(module: LoraLinear, x: torch.Tensor) -> torch.Tensor:
     name = module.active_adapters[0]
     down, up = module.lora_A[name].weight, module.lora_B[name].weight
     base = module.base_layer
-    result: torch.Tensor = _Adapted.apply(
-        x, base.weight, base.bias, down, up, module.scaling[name]
-    )
-    return result
+    apply: Callable[..., torch.Tensor] = _Adapted.apply
+    return apply(x, base.weight, base.bias, down, up, module.scaling[name])
 
 
 class _Adapted(torch.autograd.Function):
