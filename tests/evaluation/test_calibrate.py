@@ -249,3 +249,27 @@ def test_the_command_fits_and_stores(
         main(["calibrate", str(model), str(data), "--source", "meld"])
     assert failed.value.code == 1
     assert "no MSA, ER or ECPE record" in capsys.readouterr().err
+
+
+def test_what_any_of_the_recipes_trains_on_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    data = dump_records(tmp_path / "train.jsonl", [one.record for one in _sentences(120, 1.0, 0.0)])
+    recipes = []
+    for name, samples in (("first", range(40)), ("second", range(20, 60))):
+        plan = tmp_path / f"{name}.tsv"
+        plan.write_text("".join(f"one\t{sample}\tmsa\n" for sample in samples), encoding="utf-8")
+        recipe = tmp_path / f"{name}.yaml"
+        recipe.write_text(
+            f"model: compact\ntrain: {data}\nplan: {plan}\n"
+            "stages: [{name: one, rates: {msa: 1}}]\n",
+            encoding="utf-8",
+        )
+        recipes += ["--recipe", str(recipe)]
+    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda name: _Engine())
+    with pytest.raises(SystemExit) as done:
+        main(["calibrate", str(model), str(data), *recipes, "--json", "-"])
+    assert done.value.code == 0
+    assert json.loads(capsys.readouterr().out)["worth"]["msa"]["records"] == 60

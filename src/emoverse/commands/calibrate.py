@@ -22,14 +22,17 @@ def calibrate(
         Path, typer.Argument(metavar="EMT.jsonl", help="Records that it was not trained on.")
     ],
     recipe: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            metavar="RECIPE", help="Leave out what this recipe trains on: DATA may be its own."
+            metavar="RECIPE",
+            help="Leave out what this recipe trains on: DATA may be its own; may be given again.",
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value, as in `train`."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change the recipes' values, as in `train`."
+        ),
     ] = None,
     source: Annotated[
         list[str] | None,
@@ -62,11 +65,11 @@ def calibrate(
 
     records = load_records(data)
     talks = [record for record in records if record.task == "ecpe"]
-    if recipe is not None:
+    if recipe:
         from emoverse.m2se.plan import planned
         from emoverse.m2se.recipe import load_recipe
 
-        stages = planned(load_recipe(recipe, settings or []))
+        stages = [s for path in recipe for s in planned(load_recipe(path, settings or []))]
         records = left_out(records, [record for s in stages for record in s.records])
     if source:
         records = [record for record in records if record.source in source]
