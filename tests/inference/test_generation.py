@@ -125,3 +125,36 @@ def test_unwanted_runs_are_not_written_and_only_where_they_are_unwanted(model: E
     assert told[1] == free[1] and told[3] == free[3]
     pair = free[2][4:6]
     assert all(told[2][n : n + 2] != pair for n in range(11)) and told[2] != free[2]
+
+
+def test_an_unwanted_run_is_taken_back_to_where_it_began(model: EmoVerse) -> None:
+    """Without its last token alone, a word that was begun would end as none."""
+    prompts, seen = _prompts(model), features(model, 2)
+    free = generate(model, _read(model, prompts, seen), end=-1, most=12)
+    for first, last in ((4, 6), (2, 7), (0, 3)):
+        unwanted = [[tokens[first:last]] for tokens in free]
+        heard: list[int] = []
+
+        def listen(row: int, tokens: list[int], heard: list[int] = heard) -> bool:
+            if row == 0:
+                heard.append(len(tokens))
+            return True
+
+        told = generate(
+            model,
+            _read(model, prompts, seen),
+            end=-1,
+            most=12,
+            unwanted=unwanted,
+            told=listen,  # type: ignore[arg-type]
+        )
+        assert len(heard) > len(set(heard)) == 12  # it was written, and taken back
+        for prompt, before, after in zip(prompts, free, told, strict=True):
+            assert after[:first] == before[:first] and after[first] != before[first]
+            # What was taken back leaves no trace: the rest is as if it had never been there.
+            given = [*prompt, *after[: first + 1]]
+            (alone,) = generate(
+                model, _read(model, [given], seen), end=-1, most=11 - first,
+                unwanted=[[before[first:last]]],
+            )  # fmt: skip
+            assert after[first + 1 :] == alone

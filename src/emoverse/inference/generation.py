@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -38,8 +39,10 @@ def generate(
         most: most new tokens.
         grammar: what may follow.
         ban_repeats: when positive, no run of this many new tokens is written twice.
-        unwanted: runs of tokens that are not written, for each prompt; none by default.
-        told: is called after new tokens with the prompt's place and its new tokens so far; when it
+        unwanted: runs of tokens that are not written, for each prompt; none by default. An answer
+            that comes to the end of one goes back to before it.
+        told: is called after new tokens with the prompt's place and its new tokens so far (fewer
+            than before where it went back); when it
             returns False, that answer ends there.
         fused: the model's fused weights, when there are any.
 
@@ -47,53 +50,121 @@ def generate(
         The new tokens of each prompt, without the end token.
     """
     steps, seen = begin(model, branches, fused)
-    following = [branch.following for branch in branches]
+    drafts = [
+        _Draft(branch.following, unwanted[row] if unwanted else ())
+        for row, branch in enumerate(branches)
+    ]
     hidden = torch.stack([branch.hidden for branch in branches])
-    written: list[list[int]] = [[] for _ in branches]
     going = set(range(len(branches)))
     while True:
-        banned: dict[int, list[int]] = {}
         if grammar is None:
-            for row in going:
-                runs = unwanted[row] if unwanted else ()
-                banned[row] = _repeats(written[row], ban_repeats) + _completing(written[row], runs)
-        chosen = _chosen(steps, hidden, written, sorted(going), grammar, banned)
+            chosen = _free(steps, hidden, seen, {row: drafts[row] for row in going}, ban_repeats)
+        else:
+            chosen = _within(steps, hidden, {row: drafts[row] for row in going}, grammar)
         fresh: list[list[int]] = [[] for _ in branches]
         for row, token in chosen.items():
-            fresh[row] = _forced(written[row], token, grammar, end, most)
+            written = drafts[row].written
+            fresh[row] = _forced(written, token, grammar, end, most)
             ended = fresh[row][-1:] == [end]
-            written[row] += fresh[row][:-1] if ended else fresh[row]
-            unheard = told is not None and token != end and not told(row, list(written[row]))
-            if ended or unheard or len(written[row]) >= most:
+            written += fresh[row][:-1] if ended else fresh[row]
+            unheard = told is not None and token != end and not told(row, list(written))
+            if ended or unheard or len(written) >= most:
                 going.remove(row)
                 fresh[row] = []
         if not going:
-            return written
+            return [draft.written for draft in drafts]
+        following = [draft.following for draft in drafts]
+        for draft, some in zip(drafts, fresh, strict=True):
+            draft.following += len(some)
+            draft.columns += range(seen.shape[1], seen.shape[1] + len(some))
         tokens, positions, visible, seen = _side_by_side(fresh, following, seen)
         states = steps.step(tokens, positions, visible)
         last = [max(len(some), 1) - 1 for some in fresh]
         hidden = states[torch.arange(len(fresh)), last]
-        following = [place + len(some) for place, some in zip(following, fresh, strict=True)]
 
 
-def _chosen(
+@dataclass(slots=True)
+class _Draft:
+    """An answer in the making.
+
+    Attributes:
+        following: the position of its next token.
+        unwanted: runs of tokens that it is not to hold.
+        written: its tokens.
+        columns: where they stand among the keys and values.
+        hidden: of free text, the state that each of them was chosen by.
+        barred: tokens that began an unwanted run, by their place.
+    """
+
+    following: int
+    unwanted: Sequence[Sequence[int]]
+    written: list[int] = field(default_factory=list)
+    columns: list[int] = field(default_factory=list)
+    hidden: list[torch.Tensor] = field(default_factory=list)
+    barred: dict[int, set[int]] = field(default_factory=dict)
+
+    def spoilt(self, token: int) -> int | None:
+        """The place where an unwanted run begins that `token` would complete."""
+        for run in self.unwanted:
+            start = len(self.written) + 1 - len(run)
+            if start >= 0 and [*self.written[start:], token] == list(run):
+                return start
+        return None
+
+    def back(self, start: int, token: int) -> list[int]:
+        """Forget what is written from `start` on, and bar what began it; the columns to hide.
+
+        Without its last token alone, a word that was begun ends as none: `annoy` goes on to
+        `annoyness` where `annoyance` is unwanted.
+        """
+        first = [*self.written, token][start]
+        self.barred = {place: some for place, some in self.barred.items() if place <= start}
+        self.barred.setdefault(start, set()).add(first)
+        hidden = self.columns[start:]
+        self.following -= len(hidden)
+        del self.written[start:], self.columns[start:], self.hidden[start + 1 :]
+        return hidden
+
+
+def _free(
     steps: Steps,
     hidden: torch.Tensor,
-    written: Sequence[Sequence[int]],
-    rows: Sequence[int],
-    grammar: Grammar | None,
-    banned: Mapping[int, Sequence[int]],
+    seen: torch.Tensor,
+    drafts: Mapping[int, _Draft],
+    ban_repeats: int,
 ) -> dict[int, int]:
-    """The likeliest next token of each row."""
-    if grammar is None:
-        logits = steps.logits(hidden)
-        for row in rows:
-            logits[row, banned[row]] = -torch.inf
-        best = logits.argmax(dim=-1).tolist()
-        return {row: best[row] for row in rows}
+    """The likeliest next token of each row that completes nothing unwanted.
+
+    A draft that has begun an unwanted run goes back to before it: its columns are hidden in `seen`.
+    """
+    for row, draft in drafts.items():
+        draft.hidden.append(hidden[row])
+    chosen: dict[int, int] = {}
+    open_rows = sorted(drafts)
+    while open_rows:
+        logits = steps.logits(torch.stack([drafts[row].hidden[-1] for row in open_rows]))
+        for place, row in enumerate(open_rows):
+            draft = drafts[row]
+            barred = draft.barred.get(len(draft.written), ())
+            logits[place, [*_repeats(draft.written, ban_repeats), *barred]] = -torch.inf
+        chosen |= dict(zip(open_rows, logits.argmax(dim=-1).tolist(), strict=True))
+        spoilt = []
+        for row in open_rows:
+            start = drafts[row].spoilt(chosen[row])
+            if start is not None:
+                seen[row, drafts[row].back(start, chosen[row])] = False
+                spoilt.append(row)
+        open_rows = spoilt
+    return chosen
+
+
+def _within(
+    steps: Steps, hidden: torch.Tensor, drafts: Mapping[int, _Draft], grammar: Grammar
+) -> dict[int, int]:
+    """The likeliest next token of each row that the grammar allows."""
     found = {}
-    for row in rows:
-        allowed = grammar(written[row])
+    for row, draft in sorted(drafts.items()):
+        allowed = grammar(draft.written)
         logits = steps.logits(hidden[row : row + 1], torch.tensor(allowed, device=hidden.device))
         found[row] = int(allowed[int(logits[0].argmax())])
     return found
@@ -145,11 +216,4 @@ def _repeats(past: Sequence[int], size: int) -> list[int]:
         past[start + size - 1]
         for start in range(len(past) - size + 1)
         if list(past[start : start + size - 1]) == last
-    ]
-
-
-def _completing(past: Sequence[int], runs: Sequence[Sequence[int]]) -> list[int]:
-    """Tokens that would complete one of the runs."""
-    return [
-        run[-1] for run in runs if len(run) == 1 or list(past[-(len(run) - 1) :]) == list(run[:-1])
     ]
