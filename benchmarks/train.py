@@ -238,7 +238,7 @@ def _run(command: list[str], log: Path, cache: Path) -> None:
 
 def table(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
     """The rows as Markdown."""
-    base = next((row["samples_per_s"] for row in rows if row["name"] == "emoverse"), None)
+    base = next((row.get("samples_per_s") for row in rows if row["name"] == "emoverse"), None)
     lines = [
         f"{about['shape']}, {about['data']}: {about['answers']} answers, "
         f"{about['sample_tokens']:.0f} tokens each, {about['answers_per_step']} a step; "

@@ -74,6 +74,18 @@ def test_a_trained_base_is_left_to_peft() -> None:
     assert quicken(model) == 1
 
 
+def test_an_adapter_of_another_type_is_run_by_peft() -> None:
+    """Until training begins, adapters are float32 over a bfloat16 model."""
+    model = _adapted(torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        if "lora" in name:
+            parameter.data = parameter.data.float()
+    x = torch.ones(2, 6, dtype=torch.bfloat16)
+    theirs = model(x)
+    assert quicken(model) == 2
+    assert torch.equal(model(x), theirs)
+
+
 def test_bfloat16_is_rounded_once() -> None:
     """Nearer to the exact result than peft, which rounds product, share and sum."""
     exact, theirs, ours = _adapted(), _adapted(torch.bfloat16), _adapted(torch.bfloat16)

@@ -54,6 +54,9 @@ def _forward(module: LoraLinear, x: torch.Tensor) -> torch.Tensor:
     name = module.active_adapters[0]
     down, up = module.lora_A[name].weight, module.lora_B[name].weight
     base = module.base_layer
+    if not x.dtype == down.dtype == base.weight.dtype:  # before `Trained` has made them alike
+        result: torch.Tensor = type(module).forward(module, x)
+        return result
     apply: Callable[..., torch.Tensor] = _Adapted.apply
     return apply(x, base.weight, base.bias, down, up, module.scaling[name])
 
