@@ -283,23 +283,23 @@ def test_the_log_says_nothing_of_what_users_say(
     assert "secret" not in written
 
 
-def _chat(live: Running, content: object, **more: object) -> dict[str, object]:
+def chat_body(live: Running, content: object, **more: object) -> dict[str, object]:
     return {
         "model": live.service.backend.name,
         "messages": [{"role": "user", "content": content}],
     } | more
 
 
-def _data_url(data: bytes, kind: str = "video/mp4") -> str:
+def data_url(data: bytes, kind: str = "video/mp4") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def test_a_chat_answers_a_tasks_question(live: Running, clip: bytes) -> None:
     content = [
-        {"type": "video_url", "video_url": {"url": _data_url(clip)}},
+        {"type": "video_url", "video_url": {"url": data_url(clip)}},
         {"type": "text", "text": er.query("I love it")},
     ]
-    answer = live.client.post("/v1/chat/completions", json=_chat(live, content))
+    answer = live.client.post("/v1/chat/completions", json=chat_body(live, content))
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert found["choices"][0]["message"]["content"] in er.choices()
@@ -312,9 +312,9 @@ def test_a_chat_answers_a_tasks_question(live: Running, clip: bytes) -> None:
 
 @pytest.mark.parametrize("query", [er.query("I love it"), eri.query("I love it")])
 def test_a_stream_says_what_a_whole_answer_says(live: Running, query: str) -> None:
-    whole = live.client.post("/v1/chat/completions", json=_chat(live, query)).json()
+    whole = live.client.post("/v1/chat/completions", json=chat_body(live, query)).json()
     text = whole["choices"][0]["message"]["content"]
-    asked = _chat(live, query, stream=True, stream_options={"include_usage": True})
+    asked = chat_body(live, query, stream=True, stream_options={"include_usage": True})
     events = []
     with live.client.stream("POST", "/v1/chat/completions", json=asked) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
@@ -351,18 +351,18 @@ def test_a_chat_reads_nothing_but_sound_data_urls(live: Running, url: str) -> No
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": er.query("x")},
     ]
-    answer = live.client.post("/v1/chat/completions", json=_chat(live, content))
+    answer = live.client.post("/v1/chat/completions", json=chat_body(live, content))
     assert answer.status_code == 422, answer.text
     assert answer.json()["error"]["code"] == "bad_media"
 
 
 def test_what_a_chat_cannot_answer_is_told(live: Running) -> None:
     chat = "/v1/chat/completions"
-    stray = live.client.post(chat, json=_chat(live, "What is the capital of France?"))
+    stray = live.client.post(chat, json=chat_body(live, "What is the capital of France?"))
     assert stray.status_code == 422 and "shows no task" in stray.json()["error"]["message"]
-    wrong = live.client.post(chat, json=_chat(live, er.query("x")) | {"model": "gpt"})
+    wrong = live.client.post(chat, json=chat_body(live, er.query("x")) | {"model": "gpt"})
     assert wrong.status_code == 404 and wrong.json()["error"]["code"] == "model_not_found"
-    two = _chat(live, er.query("x"))
+    two = chat_body(live, er.query("x"))
     two["messages"] = [*two["messages"], {"role": "assistant", "content": "Joy."}]  # type: ignore[misc]
     assert live.client.post(chat, json=two).status_code == 422
 
@@ -370,12 +370,12 @@ def test_what_a_chat_cannot_answer_is_told(live: Running) -> None:
 def test_an_expression_is_not_told_without_a_face(live: Running, clip: bytes) -> None:
     chat = "/v1/chat/completions"
     faceless = [
-        {"type": "video_url", "video_url": {"url": _data_url(clip)}},
+        {"type": "video_url", "video_url": {"url": data_url(clip)}},
         {"type": "text", "text": fer.query()},
     ]
     for content in (fer.query(), faceless):
         for stream in (False, True):
-            answer = live.client.post(chat, json=_chat(live, content, stream=stream))
+            answer = live.client.post(chat, json=chat_body(live, content, stream=stream))
             assert (answer.status_code, answer.json()["error"]["code"]) == (422, "no_face")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from emoverse.tasks import er
 from ..models import families
 from ..openai_server import transformers_serve
 from .running import TOKEN, Running, make_settings, running
-from .test_api import TURNS
+from .test_api import TURNS, chat_body, data_url
 
 
 @pytest.fixture(scope="module")
@@ -162,16 +161,15 @@ def test_a_server_of_another_project_answers_about_clips(
             assert any(value["text"] for value in answers.values())
             for value in answers.values():
                 assert value["probabilities"] == {}
-            chat = {"role": "user", "content": [{"type": "text", "text": "What is it?"}]}
-            plain = _chat_tokens(server, str(folder), chat)
-            picture = {"type": "image_url", "image_url": {"url": _picture()}}
-            chat["content"].insert(0, picture)
-            assert _chat_tokens(server, str(folder), chat) > plain + 16
+            words = {"type": "text", "text": "What is it?"}
+            picture = {"type": "image_url", "image_url": {"url": data_url(_jpeg(), "image/jpeg")}}
+            plain = _prompt_tokens(server, [words])
+            assert _prompt_tokens(server, [picture, words]) > plain + 16
 
 
-def _chat_tokens(server: Running, model: str, message: dict[str, object]) -> int:
-    """Tokens of the prompt, as the model behind counts them."""
-    body = {"model": model, "messages": [message], "max_tokens": 8}
+def _prompt_tokens(server: Running, content: list[dict[str, object]]) -> int:
+    """Tokens of a chat's prompt, as the model behind counts them."""
+    body = chat_body(server, content, max_tokens=8)
     answer = server.client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 200, answer.text
     usage = answer.json()["usage"]
@@ -179,7 +177,7 @@ def _chat_tokens(server: Running, model: str, message: dict[str, object]) -> int
     return int(usage["prompt_tokens"])
 
 
-def _picture() -> str:
+def _jpeg() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 48), (200, 30, 30)).save(buffer, "JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()

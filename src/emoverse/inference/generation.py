@@ -42,8 +42,7 @@ def generate(
         unwanted: runs of tokens that are not written, for each prompt; none by default. An answer
             that comes to the end of one goes back to before it.
         told: is called after new tokens with the prompt's place and its new tokens so far (fewer
-            than before where it went back); when it
-            returns False, that answer ends there.
+            than before where it went back); when it returns False, that answer ends there.
         fused: the model's fused weights, when there are any.
 
     Returns:
@@ -75,7 +74,6 @@ def generate(
             return [draft.written for draft in drafts]
         following = [draft.following for draft in drafts]
         for draft, some in zip(drafts, fresh, strict=True):
-            draft.following += len(some)
             draft.columns += range(seen.shape[1], seen.shape[1] + len(some))
         tokens, positions, visible, seen = _side_by_side(fresh, following, seen)
         states = steps.step(tokens, positions, visible)
@@ -88,7 +86,7 @@ class _Draft:
     """An answer in the making.
 
     Attributes:
-        following: the position of its next token.
+        begins: the position of its first token.
         unwanted: runs of tokens that it is not to hold.
         written: its tokens.
         columns: where they stand among the keys and values.
@@ -96,12 +94,17 @@ class _Draft:
         barred: tokens that began an unwanted run, by their place.
     """
 
-    following: int
+    begins: int
     unwanted: Sequence[Sequence[int]]
     written: list[int] = field(default_factory=list)
     columns: list[int] = field(default_factory=list)
     hidden: list[torch.Tensor] = field(default_factory=list)
     barred: dict[int, set[int]] = field(default_factory=dict)
+
+    @property
+    def following(self) -> int:
+        """The position of its next token."""
+        return self.begins + len(self.columns)
 
     def spoilt(self, token: int) -> int | None:
         """The place where an unwanted run begins that `token` would complete."""
@@ -121,7 +124,6 @@ class _Draft:
         self.barred = {place: some for place, some in self.barred.items() if place <= start}
         self.barred.setdefault(start, set()).add(first)
         hidden = self.columns[start:]
-        self.following -= len(hidden)
         del self.written[start:], self.columns[start:], self.hidden[start + 1 :]
         return hidden
 
