@@ -18,7 +18,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
-RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt ".[serve]"
+RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt ".[asr,serve]"
 
 # Weights and jobs live in one volume, so that a new container neither fetches nor forgets.
 ENV EMOVERSE_CACHE=/data/weights

@@ -23,6 +23,7 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev lint
 	$(BIN)/emoverse pull compact
+	-$(BIN)/emoverse pull whisper-base  # without it the tests of speech are skipped
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev

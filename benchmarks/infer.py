@@ -5,16 +5,18 @@ One run measures
 1. `import emoverse`, and `load_model("compact")` in a fresh process (goals: 0.5 s and 3 s);
 2. one clip of 5 s, the first after loading and later ones (goal: 3 s on 2 cores);
 3. five answers a clip by the engine, against five `generate` calls of plain transformers with the
-   same wording, face crop, dtype and grammar (goals: 4 times faster, 99 % the same). The engine
-   reads its weights as float16; `exact` is the engine without that, so that it tells what is won by
-   the way of asking alone;
+   same wording, face crop and grammar (goals: 4 times faster, 99 % the same). `generate` computes
+   in float32, and once more in bfloat16 where the machine is fast in that, as the engine is;
+   the answers of both are held to those of float32;
 4. many clips: `analyze` one by one against the same questions batched over clips;
-5. a written token with packed and with exact weights, beside the least it could take: the bytes of
+5. a written token with the packed weights that text is written with, with plain ones in the type
+   that the machine is fast in, and by transformers, beside the least it could take: the bytes of
    the weights over the memory's measured speed, and the operations of a prompt's pass.
 
 The clips of 3 and 4 are drawn faces with sentences of ours, or with --ecf the utterances of a
-SemEval-2024 Task 3 file. No calibration is applied in 3: `generate` knows none. It takes some six
-minutes on 2 cores, --short a fraction of that.
+SemEval-2024 Task 3 file. In 3 sentiment and emotion are not calibrated, as `generate` knows no
+calibration; causes are named by the shipped rule from the probabilities of either side. It takes
+some six minutes on 2 cores, --short a fraction of that.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from emoverse.emt.record import Record
 from emoverse.evaluation.semeval import load_semeval
 from emoverse.faces import analyse_faces, drawn
 from emoverse.files import write_json
+from emoverse.inference.calibration import Calibration
 from emoverse.inference.engine import Engine, load_model
 from emoverse.inference.interview import CLIP_TASKS, Question, Watched, clip_interview
 from emoverse.inference.together import together
@@ -126,15 +129,27 @@ def goals(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
         ("import_seconds", "start", "import_emoverse", "at most", 0.5),
         ("load_seconds", "start", "load_model", "at most", 3.0),
         ("five_second_clip_seconds", "five_second_clip", "later_best_total", "at most", 3.0),
-        ("times_faster_than_generate", "five_answers", "times_faster", "at least", 4.0),
+        (
+            "times_faster_than_generate",
+            "five_answers",
+            "times_faster_than/generate_float32",
+            "at least",
+            4.0,
+        ),
         (
             "same_labels_sets_and_pairs_percent",
             "five_answers",
-            "same_percent/labels",
+            "same_as_generate_float32_percent/engine/labels",
             "at least",
             99.0,
         ),
-        ("same_reasons_percent", "five_answers", "same_percent/eri", "at least", 99.0),
+        (
+            "same_reasons_percent",
+            "five_answers",
+            "same_as_generate_float32_percent/engine/eri",
+            "at least",
+            99.0,
+        ),
     )
     found = {
         name: reduce(lambda row, key: row[key], path.split("/"), result[part])
@@ -187,43 +202,53 @@ def one_clip(folder: Path, times: int) -> dict[str, Any]:
 
 def five_answers(clips: Sequence[Clip]) -> dict[str, Any]:
     """The engine against plain `generate`; both get the face crop, measured before."""
-    engines = {"engine": Engine(lean.load()), "exact": Engine(lean.load(dtype=precision.fast()))}
-    exact = engines["exact"]
-    exact.reader.fused = lambda rows: exact.model.llama  # type: ignore[method-assign,union-attr]
-    theirs = compact.load()
-    theirs.network.model.language_model.set_attn_implementation("sdpa")
-    for engine in engines.values():  # all are warm
-        _by_engine(engine, clips[0])
-    _by_generate(theirs, clips[0], None)
-    seconds = dict.fromkeys((*engines, "generate"), 0.0)
-    same: dict[str, dict[str, list[bool]]] = {name: {task: [] for task in MOST} for name in engines}
+    engine = load_model("compact")
+    shipped = engine.calibration
+    engine.calibration = Calibration(
+        cause_threshold=shipped.cause_threshold, cause_form=shipped.cause_form
+    )
+    plain = {"generate_float32": _plain(torch.float32)}
+    if precision.fast() != torch.float32:
+        plain["generate_bfloat16"] = _plain(precision.fast())
+    _by_engine(engine, clips[0])  # all are warm
+    for model in plain.values():
+        _by_generate(model, clips[0], None)
+    seconds = dict.fromkeys(("engine", *plain), 0.0)
+    same: dict[str, dict[str, list[bool]]] = {}
     tokens = 0
     for clip in clips:
-        found = {}
-        for name, engine in engines.items():
-            start = time.perf_counter()
-            found[name] = _by_engine(engine, clip)
-            seconds[name] += time.perf_counter() - start
         start = time.perf_counter()
-        plain, written = _by_generate(theirs, clip, found["exact"]["fer"])
-        seconds["generate"] += time.perf_counter() - start
-        tokens += written
-        plain["ecpe"] = plain_generate.decided(engines["exact"], theirs, clip.queries()["ecpe"])
-        for name, mine in found.items():
+        found = {"engine": _by_engine(engine, clip)}
+        seconds["engine"] += time.perf_counter() - start
+        for name, model in plain.items():
+            start = time.perf_counter()
+            found[name], written = _by_generate(model, clip, found["engine"]["fer"])
+            seconds[name] += time.perf_counter() - start
+            found[name]["ecpe"] = plain_generate.decided(engine, model, clip.queries()["ecpe"])
+            tokens += written if name == "generate_float32" else 0
+        truth = found.pop("generate_float32")
+        for name, answers in found.items():
+            rows = same.setdefault(name, {task: [] for task in MOST})
             for task in MOST:
-                same[name][task].append(_same(task, mine[task], plain[task]))
-    shares = {
-        name: {task: _percent(some) for task, some in tasks.items()} for name, tasks in same.items()
-    }
+                rows[task].append(_same(task, answers[task], truth[task]))
     return {
         "clips": len(clips),
         "seconds_a_clip": {name: round(spent / len(clips), 3) for name, spent in seconds.items()},
-        "times_faster": round(seconds["generate"] / seconds["engine"], 2),
-        "times_faster_exact": round(seconds["generate"] / seconds["exact"], 2),
+        "times_faster_than": {
+            name: round(seconds[name] / seconds["engine"], 2) for name in seconds if name in plain
+        },
         "tokens_generated_a_clip": round(tokens / len(clips), 1),
-        "same_percent": shares["engine"] | {"labels": _labels(same["engine"])},
-        "same_percent_exact": shares["exact"] | {"labels": _labels(same["exact"])},
+        "same_as_generate_float32_percent": {
+            name: {task: _percent(some) for task, some in rows.items()} | {"labels": _labels(rows)}
+            for name, rows in same.items()
+        },
     }
+
+
+def _plain(dtype: torch.dtype) -> EmoVerse:
+    model = compact.load(dtype=dtype)
+    model.network.model.language_model.set_attn_implementation("sdpa")
+    return model
 
 
 def _labels(same: dict[str, list[bool]]) -> float:
@@ -248,10 +273,10 @@ def many_clips(clips: Sequence[Clip]) -> dict[str, float]:
 
 def written_token(rows: Sequence[int]) -> dict[str, Any]:
     """Milliseconds of a step over one token a row, and what bounds it."""
-    model, plain = lean.load(dtype=precision.fast()), compact.load()
+    packed, model, plain = lean.load().writer, lean.load(dtype=precision.fast()), compact.load()
     ways: dict[str, tuple[Language, FusedLlama | None]] = {
-        "packed": (model, model.llama.packed()),
-        "exact": (model, model.llama),
+        "packed": (packed, packed.llama),
+        "plain": (model, model.llama),
         "transformers": (plain, None),
     }
     table = {
@@ -271,7 +296,7 @@ def written_token(rows: Sequence[int]) -> dict[str, Any]:
         "gflops_a_second": round(flops / 1e9),
         "floor_ms": {
             "packed": round(1e3 * 2 * numbers / speed, 1),
-            "exact": round(1e3 * dtype.itemsize * numbers / speed, 1),
+            "plain": round(1e3 * dtype.itemsize * numbers / speed, 1),
         },
         "floor_ms_of_a_prompt_of_256_tokens": round(1e3 * 2 * inner * 256 / flops, 1),
     }

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from .ports import free_port
+
 
 @contextlib.contextmanager
 def transformers_serve(model: Path, log: Path) -> Iterator[str]:
@@ -24,9 +26,7 @@ def transformers_serve(model: Path, log: Path) -> Iterator[str]:
     program = str(beside) if beside.exists() else shutil.which("transformers")
     if program is None:
         pytest.skip("the `transformers` command is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = [program, "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
     arguments += ["--device", "cpu", "--dtype", "float32", "--log-level", "error"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
@@ -37,11 +37,15 @@ def transformers_serve(model: Path, log: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text(errors="replace")[-2000:]
         with socket.socket() as probe:

@@ -18,6 +18,8 @@ from emoverse import cli
 from emoverse.errors import EmoVerseError
 from emoverse.inference.analysis import Analysis, Answer
 
+from .faces.clips import write
+
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)
 Run = Callable[..., tuple[int, str, str]]
 
@@ -152,6 +154,65 @@ def test_transcript_is_read(run: Run, engine: Engine, tmp_path: Path) -> None:
     assert "absent.txt" in err
 
 
+SRT = """1
+00:00:00,000 --> 00:00:00,900
+<i>It came today.</i>
+
+2
+00:00:03,000 --> 00:00:04,000
+Nobody hears this.
+"""
+
+
+def test_times_of_a_transcript_are_not_said(run: Run, engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "said.srt").write_text(SRT, encoding="utf-8")
+    write(tmp_path / "a.mp4", count=8, fps=8)
+    arguments = ("analyze", str(tmp_path / "a.mp4"), "--clip", "--transcript")
+    assert run(*arguments, str(tmp_path / "said.srt"))[0] == 0
+    assert engine.asked[0][1] == "It came today."
+    late = SRT.replace("00:00:00,000", "00:00:02,000").replace("00,900", "02,900")
+    (tmp_path / "late.srt").write_text(late, encoding="utf-8")
+    code, _, err = run(*arguments, str(tmp_path / "late.srt"))
+    assert code == 1 and "begins after" in err and len(engine.asked) == 1
+
+
+@pytest.mark.parametrize("words", [("--transcript", "said.srt"), ("--text", "Hi.")])
+def test_words_are_one_clip_s(run: Run, engine: Engine, words: tuple[str, ...]) -> None:
+    code, _, err = run("analyze", "a.mp4", "b.mp4", *words)
+    assert code == 2 and "one clip" in err and not engine.asked
+
+
+def test_clips_and_a_dialogue_are_one_too_many(run: Run) -> None:
+    assert "give only one of" in run("analyze", "a.mp4", "--dialogue", "d.json")[2]
+    assert "name one or more" in run("analyze")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (("a.mp4", "--silences"), "--silences"),
+        (("a.mp4", "--every", "4"), "--every"),
+        (("a.mp4", "--language", "de"), "--language"),
+        (("a.mp4", "b.mp4", "--workers", "2"), "--workers"),
+        (("--dialogue", "d.json", "--tasks", "er"), "--tasks"),
+        (("--webcam", "0", "--person", "speaker"), "--person"),
+        (("long.mp4", "--film", "--seconds", "3"), "--seconds"),
+        (("long.mp4", "--film", "--speech", "vad", "--language", "de"), "--language"),
+        (("long.mp4", "--transcript", "a.srt", "--speech", "asr"), "--speech"),
+    ],
+)
+def test_options_that_would_do_nothing_are_told(
+    run: Run, engine: Engine, arguments: tuple[str, ...], flag: str
+) -> None:
+    code, _, err = run("analyze", *arguments)
+    assert code == 2 and f"{flag} is for" in err and not engine.asked
+
+
+def test_a_table_has_been_measured(run: Run) -> None:
+    code, _, err = run("faces", "clip.csv", "--source", "mediapipe")
+    assert code == 2 and "--source is for videos" in err
+
+
 def test_one_bad_clip_leaves_the_others(run: Run, engine: Engine, tmp_path: Path) -> None:
     target = tmp_path / "all.json"
     page = tmp_path / "all.html"
@@ -176,6 +237,26 @@ def test_one_clip_that_fails_writes_nothing(run: Run, engine: Engine, tmp_path: 
     assert not target.exists()
 
 
+@pytest.mark.parametrize("flag", ["--json", "--html"])
+def test_a_folder_is_no_target(run: Run, engine: Engine, tmp_path: Path, flag: str) -> None:
+    (tmp_path / "adir").mkdir()
+    code, _, err = run("analyze", "a.mp4", flag, str(tmp_path / "adir"))
+    assert code == 1 and not engine.asked
+    assert "adir is a folder" in " ".join(err.split())
+
+
+def test_what_is_written_is_told(run: Run, engine: Engine, tmp_path: Path) -> None:
+    target = tmp_path / "one.json"
+    code, _, err = run("analyze", "a.mp4", "--json", str(target))
+    assert code == 0 and f"Wrote {target}" in err
+    (tmp_path / "clip.csv").write_text(CSV, encoding="utf-8")
+    table, curve = str(tmp_path / "clip.csv"), tmp_path / "curve.svg"
+    code, _, err = run("faces", table, "--curve", str(curve))
+    assert code == 0 and f"Wrote {curve}" in err
+    code, _, err = run("faces", table, "--curve", str(tmp_path / "curve.png"))
+    assert code == 2 and "SVG" in err and not (tmp_path / "curve.png").exists()
+
+
 def test_json_on_stdout_stands_alone(run: Run, engine: Engine) -> None:
     code, out, _ = run("analyze", "a.mp4", "--json", "-")
     assert code == 0
@@ -192,7 +273,7 @@ def test_dialogue(run: Run, engine: Engine) -> None:
 def test_unwritable_target_is_one_sentence(run: Run, engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     code, _, err = run("analyze", "a.mp4", "--json", str(tmp_path / "file" / "x.json"))
-    assert code == 1
+    assert code == 1 and not engine.asked
     assert "file" in err
     assert "Traceback" not in err
 
@@ -268,6 +349,18 @@ def test_score_prints_floors_beside(run: Run, monkeypatch: pytest.MonkeyPatch) -
     for words in ("71.23", "floor: cause = target", "49.00", "1 unparseable", "protocol paper"):
         assert words in out
     assert json.loads(run(*arguments, "--json", "-")[1]) == BLOCK
+
+
+def test_long_names_are_not_cut(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"caption_rouge_l_of_{n}" for n in range(5)]
+    block = BLOCK | {"headline": dict.fromkeys(names, 1.0), "intervals": {}, "floors": {}}
+    stand_in(monkeypatch, "emoverse.evaluation.score", score_files=lambda *_, **__: block)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    arguments = ("score", "--task", "ecpe", "--gold", "g", "--pred", "p")
+    out = run(*arguments)[1]
+    assert all(name in out for name in names)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert "…" not in run(*arguments)[1]
 
 
 def test_eval_passes_everything_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,14 @@ def test_python_names_exist() -> None:
             assert callable(getattr(emoverse, name))
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/long-video.md", "docs/api.md"])
+def test_python_that_starts_workers_can_be_saved_as_a_script(root: Path, name: str) -> None:
+    page = (root / name).read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        if re.search(r"read_film\(|read_folder\(|analyze_many\(", block):
+            assert 'if __name__ == "__main__":' in block
+
+
 def test_conversation_example_is_json() -> None:
     import json
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from emoverse.errors import EmoVerseError
 from emoverse.models import fetching, weights
-from emoverse.models.fetching import Asset, Url, Wheel, fetch
+from emoverse.models.fetching import Asset, Url, Wheel, fetch, fetch_all
+from emoverse.models.whisper import WHISPER, whisper_dir
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -79,20 +82,29 @@ def site(server: Server, name: str = "the site") -> Url:
     return Url(name, f"http://127.0.0.1:{server.server_port}/thing.bin")
 
 
-def wheel(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes = CONTENT) -> Wheel:
+def wheel(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes = CONTENT,
+    name: str = "carrier",
+    **others: bytes,
+) -> Wheel:
     """A wheel that pip finds in a folder and nowhere else."""
-    folder.mkdir()
-    path = folder / "carrier-1.0-py3-none-any.whl"
-    info = "carrier-1.0.dist-info"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("carrier/thing.bin", content)
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
+        archive.writestr(f"{name}/thing.bin", content)
+        for other, more in others.items():
+            archive.writestr(f"{name}/{other}", more)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     data = path.read_bytes()
-    return Wheel("carrier==1.0", hashlib.sha256(data).hexdigest(), len(data), "carrier/thing.bin")
+    digest = hashlib.sha256(data).hexdigest()
+    return Wheel(f"{name}==1.0", digest, len(data), f"{name}/thing.bin")
 
 
 def test_downloads_and_keeps(server: Server, empty_cache: Path) -> None:
@@ -140,6 +152,33 @@ def test_second_source_is_the_wheel(
     server.status = 404
     carrier = wheel(tmp_path / "wheels", monkeypatch)
     assert fetch(asset(site(server), carrier)).read_bytes() == CONTENT
+
+
+def test_wheels_may_hold_a_file_in_parts_and_more_than_one_file(
+    server: Server, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.status = 404
+    first = wheel(tmp_path / "wheels", monkeypatch, CONTENT[:700_000], other=b"more")
+    second = wheel(tmp_path / "wheels", monkeypatch, CONTENT[700_000:], "second")
+    whole = asset(site(server), (first, second))
+    digest = hashlib.sha256(b"more").hexdigest()
+    other = Asset("the other", "deep/other", digest, 4, (replace(first, member="carrier/other"),))
+    fetched: list[str] = []
+    inner = fetching._from_index
+
+    def counted(one: Wheel, *given: Any) -> Path:
+        fetched.append(one.requirement)
+        return inner(one, *given)
+
+    monkeypatch.setattr(fetching, "_from_index", counted)
+    paths = fetch_all([other, whole])
+    assert [path.read_bytes() for path in paths] == [b"more", CONTENT]
+    assert fetched == ["carrier==1.0", "second==1.0"]
+    assert not list(empty_cache.glob(".stage-*"))
+    paths[1].unlink()
+    with pytest.raises(EmoVerseError, match=r"\(second==1.0, carrier==1.0\) gave .* another SHA"):
+        fetch(asset((second, first)))
+    assert not paths[1].exists()
 
 
 def test_a_wheel_with_another_hash_is_refused(
@@ -288,13 +327,27 @@ def test_tensors_hash_is_of_the_tensors(tmp_path: Path) -> None:
 
 
 def test_pins_are_whole() -> None:
-    for pinned in (weights.SMOLLM2_GGUF, weights.FACE_LANDMARKER, weights.DEMO_CLIP):
+    whisper = [pinned for files in WHISPER.values() for pinned in files]
+    assert len({pinned.sha256 for pinned in whisper}) == len(whisper)
+    for pinned in (weights.SMOLLM2_GGUF, weights.FACE_LANDMARKER, weights.DEMO_CLIP, *whisper):
         assert len(pinned.sha256) == 64
         assert pinned.size > 0
         for source in pinned.sources:
-            if isinstance(source, Wheel):
-                assert "==" in source.requirement
-                assert len(source.sha256) == 64
+            if isinstance(source, Url):
+                assert not source.hub or re.search("/resolve/[0-9a-f]{40}/", source.address)
+                continue
+            for one in source if isinstance(source, tuple) else (source,):
+                assert "==" in one.requirement
+                assert len(one.sha256) == 64
+
+
+def test_a_speech_model_is_known_or_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"1")
+    assert whisper_dir(str(tmp_path)) == tmp_path
+    with pytest.raises(EmoVerseError, match="say base or large-v3, or name a folder"):
+        whisper_dir("enormous")
+    with pytest.raises(EmoVerseError, match="compact, demo, whisper-base"):
+        weights.pull("whisper-enormous")
 
 
 @pytest.mark.slow

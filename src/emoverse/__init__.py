@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from emoverse.inference.analysis import Peak as Peak
     from emoverse.inference.engine import Engine as Engine
     from emoverse.inference.engine import load_model as load_model
+    from emoverse.inference.speech import transcribe as transcribe
     from emoverse.training import train as train
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "evaluate",
     "load_model",
     "train",
+    "transcribe",
 ]
 
 # Where each name is imported from, and what it is called there.
@@ -59,6 +61,7 @@ _HOMES = {
     "evaluate": ("emoverse.evaluation.runner", "evaluate"),
     "load_model": ("emoverse.inference.engine", "load_model"),
     "train": ("emoverse.training", "train"),
+    "transcribe": ("emoverse.inference.speech", "transcribe"),
 }
 
 
@@ -67,7 +70,7 @@ def analyze(
     text: str | None = None,
     *,
     model: str = "compact",
-    tasks: Sequence[str] = ("msa", "er", "fer", "eri"),
+    tasks: Sequence[str] | str = ("msa", "er", "fer", "eri"),
 ) -> Analysis:
     """Read one clip; for several, load the model once with `load_model` and call its `analyze`.
 

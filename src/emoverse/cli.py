@@ -23,6 +23,7 @@ from emoverse.commands.evaluate import evaluate, score
 from emoverse.commands.export import export
 from emoverse.commands.faces import faces
 from emoverse.commands.merge import merge
+from emoverse.commands.phrases import phrases
 from emoverse.commands.pull import pull
 from emoverse.commands.reproduce import reproduce
 from emoverse.commands.serve import serve
@@ -52,6 +53,7 @@ app.command()(export)
 app.add_typer(annotate, name="annotate")
 app.command()(train)
 app.command()(calibrate)
+app.command()(phrases)
 app.command()(merge)
 app.command()(convert)
 app.command("eval")(evaluate)

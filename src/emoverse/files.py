@@ -30,9 +30,18 @@ def write_bytes(path: Path | str, data: bytes) -> Path:
     return path
 
 
+def utf8(text: str) -> bytes:
+    r"""Text as UTF-8.
+
+    Halves of surrogate pairs, of which names of files that are not UTF-8 have some, become escapes
+    such as `\udce9`. In JSON they read as what they were.
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_text(path: Path | str, text: str) -> Path:
-    """Write UTF-8 `text` atomically."""
-    return write_bytes(path, text.encode("utf-8"))
+    """Write `text` as UTF-8 (see `utf8`) atomically."""
+    return write_bytes(path, utf8(text))
 
 
 def write_json(path: Path | str, value: Any) -> Path:

@@ -6,11 +6,13 @@ rich is imported only when something is shown, so that `--help` stays quick.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoverse.tasks import TASKS
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from emoverse.training.estimate import Estimate
 
 
+# Characters of a line where nobody looks at it as it is printed.
+_WIDE = 400
+
+
 def complain(sentence: str) -> None:
     """Print one red sentence on stderr."""
     from rich.console import Console
@@ -34,21 +40,33 @@ def complain(sentence: str) -> None:
 
 def tables(json_file: str | None) -> Console | None:
     """The console that tables go to, None when JSON takes stdout."""
-    if json_file == "-":
-        return None
+    return None if json_file == "-" else output()
+
+
+def output() -> Console:
+    """The console on stdout.
+
+    Off a terminal, where no width is known, rich would cut tables to 80 characters.
+    """
     from rich.console import Console
 
-    return Console()
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_WIDE)
+
+
+def wrote(path: Path | str) -> None:
+    """Tell on stderr what was written."""
+    print(f"Wrote {path}", file=sys.stderr)
 
 
 def write_json(target: str, value: Any) -> None:
-    """Write JSON to a file, or to stdout for `-`."""
+    """Write JSON to a file, which is told, or to stdout for `-`."""
     if target == "-":
         print(json.dumps(value, ensure_ascii=False, indent=2))
         return
     from emoverse import files
 
-    files.write_json(target, value)
+    wrote(files.write_json(target, value))
 
 
 @contextmanager
@@ -169,7 +187,7 @@ def print_scores(console: Console, block: Mapping[str, Any]) -> None:
         for key, words in (
             ("unparseable", "unparseable"),
             ("text_alone", "answered from text alone"),
-            ("media_missing", "with the clip missing"),
+            ("media_missing", "with the clip missing or damaged"),
             ("replaced", "replaced by a later answer of the same id"),
         )
         if block.get(key)
@@ -182,7 +200,7 @@ def print_scores(console: Console, block: Mapping[str, Any]) -> None:
         table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
         table.add_column("")
         for name in some:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", overflow="fold")
         table.add_row("score", *(_figure(block["headline"][name]) for name in some), style="bold")
         if any(name in spans for name in some):
             level = block.get("bootstrap", {}).get("level", 0.95)
@@ -196,7 +214,6 @@ def print_scores(console: Console, block: Mapping[str, Any]) -> None:
 def print_plan(plans: Sequence[StagePlan]) -> None:
     """Print a training plan: queries of each stage and task, and the rates they were drawn by."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     tasks = [task for task in TASKS if any(task in plan.counts() for plan in plans)]
@@ -212,7 +229,7 @@ def print_plan(plans: Sequence[StagePlan]) -> None:
         rates = plan.stage.rates  # an edited plan may ask for tasks that have none
         told = [f"{rates[task]:.0%}" if task in rates else "" for task in tasks]
         table.add_row("", "", *told, "", "", style="dim")
-    Console().print(table)
+    output().print(table)
     for plan in plans:
         if plan.drawn is not None and plan.drawn > plan.samples():
             print(
@@ -224,13 +241,12 @@ def print_plan(plans: Sequence[StagePlan]) -> None:
 def print_estimate(found: Estimate) -> None:
     """Print what a recipe's memory is made of, and what common GPUs have room for."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from emoverse.training.estimate import GPUS
     from emoverse.training.projection import ENTRIES, EPOCHS, PEAKS, REACHED, hours
 
-    console = Console()
+    console = output()
     console.print(
         f"{found.model}: {found.parameters / 1e9:.2f} billion parameters, "
         f"{found.trained / 1e6:.1f} million trained"

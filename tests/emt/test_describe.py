@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -275,6 +276,17 @@ def test_a_dead_endpoint_ends_the_run_not_the_build(
     assert report["failed"] + report["unasked"] == 40
 
 
+def test_an_endpoint_that_is_not_there_is_given_up_at_once(tmp_path: Path) -> None:
+    with serving(good) as server:
+        pass
+    clips = [clip(str(number), number) for number in range(40)]
+    nowhere = endpoint(server, concurrency=1, retries=5)
+    _, report = describe_clips(clips, nowhere, out=tmp_path)
+    assert report["stopped"].startswith("The endpoint cannot be reached: no connection to")
+    assert "(2 attempts)" in report["failure"]
+    assert (report["failed"], report["unasked"]) == (1, 39)
+
+
 def test_clips_are_read_as_they_are_needed(tmp_path: Path) -> None:
     ahead = 0
 
@@ -309,17 +321,25 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
         "describe_clips(clips, Endpoint(sys.argv[1], 'small', concurrency=2),"
         " out=Path(sys.argv[2]))\n"
     )
-    slow = lambda body, number: Answer(good(body).text, delay=0.1)  # noqa: E731
+    killed = threading.Event()
+
+    def slow(body: dict[str, Any], number: int) -> Answer:
+        if number >= 9:
+            killed.wait(300)
+        return good(body, number)
+
     clips = [clip(str(number), number) for number in range(20)]
     with serving(slow) as server:
         command = [sys.executable, "-c", script, server.url, str(tmp_path / "killed")]
         root = Path(__file__).parents[2]
         process = subprocess.Popen(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
-        deadline = time.monotonic() + 60
-        while len(server.bodies) < 9 and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300
+        while len(list((tmp_path / "killed").rglob("answers/*/*.json"))) < 9:
+            assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        killed.set()
         assert not (tmp_path / "killed" / "reasons.jsonl").exists()
         kept = len(list((tmp_path / "killed").rglob("answers/*/*.json")))
         assert 0 < kept < 40

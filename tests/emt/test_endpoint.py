@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from emoverse.emt import endpoint
 from emoverse.emt.endpoint import Endpoint, EndpointError, Question, Reply, ask, cache_file, connect
 from emoverse.errors import EmoVerseError
 from tests.emt.chat_server import Answer, Server, serving
@@ -108,8 +109,9 @@ def test_pauses_grow_and_differ(tmp_path: Path) -> None:
     with serving(lambda body, number: Answer(status=500)) as server, pytest.raises(EndpointError):
         put(server, tmp_path, Question("Hello"), back_off=0.1)
     pauses = [late - early for early, late in zip(server.times, server.times[1:], strict=False)]
-    for pause, whole in zip(pauses, (0.1, 0.2, 0.4), strict=True):
-        assert whole / 2 <= pause < whole + 0.3
+    for number, (pause, whole) in enumerate(zip(pauses, (0.1, 0.2, 0.4), strict=True)):
+        assert whole / 2 <= pause
+        assert whole / 2 <= endpoint._pause(0.1, number, None) <= whole
 
 
 @pytest.mark.parametrize(
@@ -128,13 +130,13 @@ def test_retry_after_is_honoured(tmp_path: Path, header: Any, wait: float) -> No
     started = time.monotonic()
     with serving(answer) as server:
         assert put(server, tmp_path, Question("Hello")).attempts == 2
-    assert wait <= time.monotonic() - started < wait + 2.5
+    assert wait <= time.monotonic() - started < wait + 60
 
 
 def test_a_server_that_hangs_costs_one_timeout(tmp_path: Path) -> None:
-    with serving(lambda body, number: Answer(delay=2.0 if number == 0 else 0.0)) as server:
-        assert put(server, tmp_path, Question("Hello"), timeout=0.3).attempts == 2
-    assert 0.25 < server.times[1] - server.times[0] < 1.5
+    with serving(lambda body, number: Answer(delay=0.0 if number else 60.0)) as server:
+        assert put(server, tmp_path, Question("Hello"), timeout=3.0).attempts == 2
+    assert 1 < server.times[1] - server.times[0] < 60
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_missing_media_are_told_and_kept(emt: Path, tmp_path: Path) -> None:
         app, ["export", str(emt), "--to", "sharegpt", "--out", str(tmp_path / "out")]
     )
     assert done.exit_code == 0
-    assert "1 media files are missing, e.g. crops/p.png" in done.stderr
+    assert "1 media file is missing, e.g. crops/p.png" in done.stderr
 
 
 def test_tasks_can_be_chosen(emt: Path, tmp_path: Path) -> None:
@@ -162,6 +162,18 @@ def test_tasks_can_be_chosen(emt: Path, tmp_path: Path) -> None:
     assert done.files == {"train.json": 2}
     with pytest.raises(EmoVerseError, match="no records of the tasks fer"):
         export({"valid": dataset.read(emt)["valid"]}, emt, tmp_path, "sharegpt", tasks=["fer"])
+
+
+@pytest.mark.parametrize("command", [("export", "--to", "sharegpt"), ("stats",), ("check",)])
+def test_a_file_without_records_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").write_text("")
+    out = ("--out", "out") if command[0] == "export" else ()
+    done = CliRunner().invoke(app, [*command, "empty.jsonl", *out])
+    assert isinstance(done.exception, EmoVerseError)
+    assert str(done.exception).startswith("empty.jsonl: it holds no records")
 
 
 def test_unknown_formats_are_refused(emt: Path, tmp_path: Path) -> None:

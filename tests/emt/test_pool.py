@@ -28,12 +28,12 @@ def test_a_bad_task_costs_itself_alone(tmp_path: Path, work: Any) -> None:
     good = [f"task{i}" for i in range(6)]
     tasks = [*good[:2], "crash", "raise", "hang", "crash once", *good[2:]]
     start = partial(work.start, str(tmp_path))
-    done = {one.task: one.failure for one in pool.run(start, iter(tasks), workers=2, timeout=3)}
+    done = {one.task: one.failure for one in pool.run(start, iter(tasks), workers=2, timeout=10)}
     assert set(done) == set(tasks)
     assert all(done[name] is None and (tmp_path / name).is_file() for name in good)
     assert done["crash"] == "crashed the worker (signal 9)"
     assert done["raise"] == "failed (ValueError: no such thing)"
-    assert done["hang"] == "took more than 3 seconds"
+    assert done["hang"] == "took more than 10 seconds"
     assert done["crash once"] is None and (tmp_path / "crash once").is_file()
 
 
@@ -56,7 +56,7 @@ def test_tasks_are_drawn_as_workers_become_free(tmp_path: Path, work: Any) -> No
 def test_workers_that_cannot_start_stop_the_run(tmp_path: Path, work: Any) -> None:
     with pytest.raises(EmoVerseError, match="The model is missing"):
         list(pool.run(work.cannot_start, ["a", "b"], workers=2, timeout=60))
-    with pytest.raises(EmoVerseError, match=r"cannot start \(exit code 3\)"):
+    with pytest.raises(EmoVerseError, match=r"cannot start \(exit code 3\).*__main__"):
         list(pool.run(work.dies_at_start, ["a"], workers=1, timeout=60))
     with pytest.raises(EmoVerseError, match="At least one worker"):
         list(pool.run(work.cannot_start, ["a"], workers=0, timeout=60))
@@ -77,8 +77,8 @@ def test_workers_and_their_programs_do_not_outlive_a_killed_parent(
 
 def test_a_program_ends_with_the_worker_that_took_too_long(tmp_path: Path, work: Any) -> None:
     start = partial(work.start, str(tmp_path))
-    (done,) = pool.run(start, ["hang in a program"], workers=1, timeout=3)
-    assert done.failure == "took more than 3 seconds"
+    (done,) = pool.run(start, ["hang in a program"], workers=1, timeout=10)
+    assert done.failure == "took more than 10 seconds"
     program = _hanging(tmp_path)
     assert program is not None
     _wait(lambda: None if _alive(program) else True, seconds=10)
@@ -105,4 +105,7 @@ def _alive(pid: int) -> bool:
         return False
     # A dead process that nobody has buried yet still has its number.
     stat = Path(f"/proc/{pid}/stat")
-    return not (stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:  # gone meanwhile, or a system without /proc
+        return not Path("/proc").is_dir()

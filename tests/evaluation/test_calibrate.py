@@ -238,7 +238,7 @@ def test_the_command_fits_and_stores(
         tmp_path / "valid.jsonl",
         [replace(one.record, source="mosei") for one in _sentences(80, 1.0, 0.0)],
     )
-    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda name: _Engine())
+    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda name, exact: _Engine())
     with pytest.raises(SystemExit) as done:
         main(["calibrate", str(model), str(data), "--source", "mosei", "--json", "-"])
     assert done.value.code == 0
@@ -268,7 +268,7 @@ def test_what_any_of_the_recipes_trains_on_is_left_out(
             encoding="utf-8",
         )
         recipes += ["--recipe", str(recipe)]
-    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda name: _Engine())
+    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda name, exact: _Engine())
     with pytest.raises(SystemExit) as done:
         main(["calibrate", str(model), str(data), *recipes, "--json", "-"])
     assert done.value.code == 0

@@ -235,6 +235,10 @@ def test_two_runs_are_compared_over_the_conversations_that_both_have(tmp_path: P
         cli.main((*told, "--protocol", "semeval"))
     assert not ended.value.code
     assert "protocol semeval, 2 answered by both" in capsys.readouterr().out
+    first = compare(tmp_path / "a" / "emotions", tmp_path / "a" / "emotions")
+    assert first["tasks"]["er"]["figures"]
+    with pytest.raises(EmoVerseError, match=r"nothing to compare.*--protocol semeval"):
+        compare(tmp_path / "a" / "causes", tmp_path / "a" / "causes")
     with pytest.raises(EmoVerseError, match="--protocol semeval"):
         compare(tmp_path / "a", tmp_path / "b")
     with pytest.raises(EmoVerseError, match="--protocol semeval"):
@@ -272,7 +276,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path):
 def test_the_command_evaluates_and_scores_again(tmp_path: Path, monkeypatch: Any, capsys: Any):
     engines: list[Knowing] = []
 
-    def load(model: str) -> Knowing:
+    def load(model: str, exact: bool) -> Knowing:
         engines.append(Knowing())
         return engines[-1]
 

@@ -12,7 +12,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.evaluation import floors as module
 from emoverse.evaluation.floors import floors, pair_features, plain_floors
 from emoverse.evaluation.predictions import Answer
-from emoverse.evaluation.score import prepare
+from emoverse.evaluation.scored import prepare
 from emoverse.tasks.ecpe import Turn
 
 from .made import ecpe_records, er_records, msa_records, talk

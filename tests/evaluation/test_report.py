@@ -17,7 +17,7 @@ from emoverse.evaluation.predictions import Answer
 from emoverse.evaluation.reliability import reliability
 from emoverse.evaluation.report import SPEAKERS
 from emoverse.evaluation.runner import evaluate
-from emoverse.evaluation.score import Scored, prepare
+from emoverse.evaluation.scored import Scored, prepare
 from emoverse.tasks import ecpe
 
 from .made import FakeEngine, Prediction, ecpe_records, er_records, msa_records, talk

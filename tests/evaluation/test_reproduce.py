@@ -423,7 +423,7 @@ def test_the_command_trains_an_ablation_then_evaluates_it(
 ):
     trainer = Trainer()
     monkeypatch.setattr(ablations, "train_recipe", trainer)
-    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda model: FakeEngine())
+    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda model, exact: FakeEngine())
     data = dump_records(tmp_path / "emt.jsonl", _sourced())
     settings = [part for told in _train_data(tmp_path) for part in ("--set", told)]
     told = ("reproduce", "table7", "--data", str(data), "--out", str(tmp_path / "out"))
@@ -444,7 +444,7 @@ def test_a_stopped_study_leaves_the_table_so_far_and_the_rows_tell_their_share(
 ):
     trainer = Trainer("fer-high.yaml")
     monkeypatch.setattr(ablations, "train_recipe", trainer)
-    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda model: FakeEngine())
+    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda model, exact: FakeEngine())
     data = dump_records(tmp_path / "emt.jsonl", _sourced())
     out = tmp_path / "out"
     settings = [part for told in _train_data(tmp_path) for part in ("--set", told)]

@@ -119,8 +119,11 @@ def test_another_model_other_data_or_other_media_are_refused(tmp_path):
     other.sha256 = "beef"
     with pytest.raises(EmoVerseError, match="another model_sha256"):
         evaluate("fake", data, out=out, engine=other)
+    (tmp_path / "elsewhere").mkdir()
     with pytest.raises(EmoVerseError, match="another media_root"):
-        evaluate("fake", data, out=out, media_root=tmp_path, engine=engine)
+        evaluate("fake", data, out=out, media_root=tmp_path / "elsewhere", engine=engine)
+    with pytest.raises(EmoVerseError, match="nowhere: no such folder"):
+        evaluate("fake", data, out=out, media_root=tmp_path / "nowhere", engine=engine)
     dump_records(data, [replace(records[0], query=records[0].query + " "), *records[1:]])
     with pytest.raises(EmoVerseError, match="another data_sha256"):
         evaluate("fake", data, out=out, engine=engine)

@@ -8,7 +8,8 @@ import pytest
 from emoverse.emt.record import Record, dump_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.gold import gold_label, read_answer, unique_ids
-from emoverse.evaluation.score import DERIVED, GIVEN, score_files
+from emoverse.evaluation.score import score_files
+from emoverse.evaluation.scored import DERIVED, GIVEN
 from emoverse.files import sha256_of
 from emoverse.tasks import ecpe, er, eri, fer, msa
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from emoverse.evaluation.predictions import Answer
-from emoverse.evaluation.score import prepare
+from emoverse.evaluation.scored import prepare
 from emoverse.evaluation.traps import authors_ecpe, baseline_ecpe, traps
 from emoverse.tasks.ecpe import Pair
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,13 +48,13 @@ def write(
     gop: int = 12,
     rotation: tuple[float, bool, bool] | None = None,
     aspect: Fraction | None = None,
-    audio: bool = False,
+    audio: float = 0,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Write a clip; without images, grey frames that brighten with their index.
 
     `times` are presentation times in milliseconds, one a frame; `rotation` goes to PyAV's
-    `set_display_rotation`.
+    `set_display_rotation`; `audio` is how many seconds of a tone go with it.
     """
     if images is None:
         width, height = size
@@ -78,8 +79,21 @@ def write(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound:
-            for packet in _tone(sound):
+            for packet in _tone(sound, audio):
                 container.mux(packet)
+    return path
+
+
+def state_duration(path: Path, seconds: float) -> Path:
+    """An MP4 whose headers are made to state another duration."""
+    data = bytearray(path.read_bytes())
+    for box in (b"mvhd", b"mdhd"):
+        at = data.index(box) + 4  # version and flags, two times, then scale and duration
+        (scale,) = struct.unpack(">I", data[at + 12 : at + 16])
+        data[at + 16 : at + 20] = struct.pack(">I", round(seconds * scale))
+    at = data.index(b"tkhd") + 4
+    data[at + 20 : at + 24] = struct.pack(">I", round(seconds * 1000))
+    path.write_bytes(data)
     return path
 
 
@@ -92,9 +106,9 @@ def write_audio(path: Path) -> Path:
     return path
 
 
-def _tone(stream: av.AudioStream) -> list[av.Packet]:
+def _tone(stream: av.AudioStream, seconds: float = 1) -> list[av.Packet]:
     packets = []
-    for start in range(0, 16000, 1024):
+    for start in range(0, round(16000 * seconds), 1024):
         wave = np.sin(np.arange(start, start + 1024) * 0.1).astype(np.float32)[None]
         frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 16000, start, Fraction(1, 16000)

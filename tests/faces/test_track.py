@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from emoverse.errors import EmoVerseError
 from emoverse.faces import analyse_faces, crop, track, video
@@ -29,6 +30,24 @@ def test_a_long_clip_is_sampled_and_says_so(tmp_path: Path, landmarker: Path) ->
     found = analyse_faces(clip, model=landmarker, max_frames=12)
     assert found.interval == pytest.approx(1500 / 12)
     assert any("is long: 12 frames" in warning for warning in found.warnings)
+
+
+def test_a_long_clip_of_few_frames_is_read_whole(tmp_path: Path, landmarker: Path) -> None:
+    clip = write(tmp_path / "slides.mp4", times=[0, 30_000, 60_000, 90_000])
+    found = analyse_faces(clip, model=landmarker)
+    assert found.warnings == (f"No face was found in {clip}.",)
+    part = analyse_faces(clip, model=landmarker, start=6.0, end=8.0)
+    assert part.info.duration == 2.0 and len(part.warnings) == 1
+
+
+def test_an_animations_further_pictures_are_told_once(tmp_path: Path, landmarker: Path) -> None:
+    path = tmp_path / "a.png"
+    first, second = (Image.new("RGB", (64, 48), grey) for grey in ("grey", "white"))
+    first.save(path, save_all=True, append_images=[second])
+    found = analyse_faces(path, model=landmarker)
+    assert [warning for warning in found.warnings if "first of its 2" in warning] == [
+        f"{path}: only the first of its 2 pictures was used."
+    ]
 
 
 class _Crowd:

@@ -10,7 +10,7 @@ import pytest
 from emoverse.errors import EmoVerseError
 from emoverse.faces import video
 
-from .clips import corners, quadrants, write, write_audio
+from .clips import corners, quadrants, state_duration, write, write_audio
 
 
 def test_probe_and_frames_agree(tmp_path: Path) -> None:
@@ -104,6 +104,22 @@ def test_a_clip_without_stated_duration_is_measured(tmp_path: Path) -> None:
     assert info.frames == 50
     assert info.duration == pytest.approx(2.0, abs=0.2)
     assert len(list(video.frames(clip))) == 50
+
+
+@pytest.mark.parametrize("gop", [12, 1000])
+def test_a_clip_that_states_too_short_a_duration_is_measured(tmp_path: Path, gop: int) -> None:
+    clip = write(tmp_path / "clip.mp4", count=240, fps=10, gop=gop)
+    assert video.probe(state_duration(clip, 1.0)).duration == pytest.approx(24, abs=0.2)
+    assert video.probe(state_duration(clip, 23.5)).duration == pytest.approx(23.5)
+
+
+def test_a_frame_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
+    small = write(tmp_path / "a.h264", count=10).read_bytes()
+    clip = tmp_path / "grows.h264"
+    clip.write_bytes(small + write(tmp_path / "b.h264", count=10, size=(320, 240)).read_bytes())
+    assert len(list(video.frames(clip, max_pixels=320 * 240))) == 20
+    with pytest.raises(EmoVerseError, match="a frame has 320 x 240 pixels, and at most 10000"):
+        list(video.frames(clip, max_pixels=10_000))
 
 
 def test_a_truncated_video_gives_what_is_left_and_says_so(tmp_path: Path) -> None:
@@ -222,3 +238,34 @@ def test_a_part_that_is_not_there_is_told(tmp_path: Path) -> None:
         list(video.lazy_frames(clip, start=5, end=6))
     with pytest.raises(EmoVerseError, match="nothing between 2 and 1 seconds"):
         video.lazy_frames(clip, start=2, end=1)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (6.0, 8.0, [0.0]),
+        (25.0, 40.0, [0.0, 5.0]),
+        (30.0, 40.0, [0.0]),
+        (59.8, 62.0, [0.2]),
+        (45.0, None, [0.0, 15.0]),
+    ],
+)
+def test_a_picture_that_is_held_is_seen_in_every_part(
+    tmp_path: Path, start: float, end: float | None, expected: list[float]
+) -> None:
+    slides = [np.full((48, 64, 3), grey, np.uint8) for grey in (40, 100, 160)]
+    clip = write(tmp_path / "slides.mkv", slides, times=[0, 30_000, 60_000])
+    notes: list[str] = []
+    found = list(video.frames(clip, start=start, end=end, max_fps=10, warnings=notes))
+    assert [frame.timestamp for frame in found] == pytest.approx(expected)
+    assert [frame.index for frame in found] == list(range(len(expected)))
+    on_screen = [40 + 60 * ((start + time) // 30) for time in expected]
+    assert [frame.image.mean() for frame in found] == pytest.approx(on_screen, abs=3)
+    assert notes == []
+
+
+def test_a_picture_is_not_held_over_damage_or_beyond_the_end(tmp_path: Path) -> None:
+    clip = write(tmp_path / "a.mp4", count=30)
+    for start in (1.02, 3.0):
+        with pytest.raises(EmoVerseError, match="no frame can be decoded between"):
+            list(video.frames(clip, start=start, end=5.0))

@@ -9,6 +9,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.inference import calibration
 from emoverse.inference.calibration import Calibration
 from emoverse.inference.cause_form import CauseForm
+from emoverse.tasks import er
 
 LOGS = np.log([0.5, 0.3, 0.2])
 WORDS = ("Joy.", "Anger.", "Fear.")
@@ -21,12 +22,21 @@ def test_without_a_fit_the_probabilities_are_the_models_own() -> None:
 
 
 def test_a_temperature_makes_less_sure_and_a_bias_more_likely() -> None:
-    warm = Calibration({"er": 2.0}, {"er": {"Anger.": 1.0}})
+    biases = dict.fromkeys(WORDS, 0.0) | {"Anger.": 1.0}
+    warm = Calibration({"er": 2.0}, {"er": biases})
     chances = warm.probabilities("er", WORDS, LOGS)
     assert chances.sum() == pytest.approx(1)
     assert chances[0] / chances[2] == pytest.approx(2.5**0.5)
     assert chances[1] / chances[2] == pytest.approx(1.5**0.5 * np.e)
     assert warm.probabilities("msa", WORDS, LOGS) == pytest.approx([0.5, 0.3, 0.2])
+
+
+def test_biases_of_another_wording_do_not_tip_the_scales() -> None:
+    fitted = Calibration(biases={"er": {answer: 1.0 for answer in er.choices("meld")}})
+    logs = np.log(np.full(7, 1 / 7))
+    for wording in ("meld", "mosei"):
+        found = fitted.probabilities("er", er.choices(wording), logs)
+        assert found == pytest.approx(np.full(7, 1 / 7))
 
 
 def test_a_calibration_is_kept_in_the_models_folder(tmp_path: Path) -> None:

@@ -43,8 +43,15 @@ def test_nothing_is_drawn_without_a_known_pair() -> None:
 def test_a_long_name_is_cut_and_a_missing_one_is_someone() -> None:
     turns = [{"index": 1, "speaker": "A" * 40}, {"index": 2, "speaker": None}]
     graph = _graph([(2, "joy", 1)], turns)
-    assert [len(node.name) for node in graph.nodes] == [14, 7]
+    assert [node.name for node in graph.nodes] == ["A" * 9 + "…", "Someone"]
     assert graph.nodes[0].full == "A" * 40 and graph.nodes[1].full == "Someone"
+
+
+def test_a_wide_name_is_cut_sooner_and_none_turns_the_words_after_it() -> None:
+    turns = [{"index": 1, "speaker": "漢" * 99}, {"index": 2, "speaker": "\u202eBob\u2069"}]
+    graph = _graph([(2, "joy", 1)], turns)
+    assert [node.name for node in graph.nodes] == ["漢" * 6 + "…", "Bob"]
+    assert graph.edges[0].told == f"{'漢' * 99} caused Bob's joy: utterance 1 → 2"
 
 
 speaker = st.sampled_from(["Ann", "Bob", "Cleo", "Dan", "Eve", "Fay", "Gus"])

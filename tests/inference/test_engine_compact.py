@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.inference.engine import Engine, load_model
+from emoverse.inference.interview import Question
 from emoverse.models import compact
-from emoverse.tasks import labels
+from emoverse.tasks import er, eri, labels
 
 from ..faces.clips import write, write_audio
 
@@ -56,8 +58,19 @@ def test_plain_sentences_are_read_and_a_missing_face_is_told(
     assert any("No face" in warning for warning in found.warnings)
 
 
-def test_a_reason_is_prose(engine: Engine, faceless: Path) -> None:
-    answer = engine.analyze(faceless, "I lost my dog yesterday.", tasks=["eri"]).answers["eri"]
+def test_someone_who_says_happy_is_asked_in_the_same_words(engine: Engine) -> None:
+    said = "I am so happy, really."
+    queries = [er.query(said), er.query("Good.", context=[("Ann", said)])]
+    for found in engine.ask([Question(Record(query, "", "er")) for query in queries]):
+        assert found.text in er.choices("meld")
+        assert found.probabilities["joy"] > 0.5
+    (other,) = engine.ask([Question(Record(er.query(said, wording="mosei"), "", "er"))])
+    assert other.text in er.choices("mosei")
+
+
+def test_a_reason_is_prose(engine: Engine) -> None:
+    asked = Question(Record(eri.query("I lost my dog yesterday."), "", "eri"))
+    (answer,) = engine.ask([asked])
     assert len(answer.text.split()) > 5
     assert "<" not in answer.text
 

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 import torch
 
+from emoverse.inference import generation
 from emoverse.inference.caption_grammar import caption_grammar
 from emoverse.inference.generation import generate
+from emoverse.inference.phrases import TIMES, Phrases, gather
 from emoverse.inference.reader import FaceReader
 from emoverse.inference.scoring import Question, read
 from emoverse.models.decoder import Branch
@@ -158,3 +164,119 @@ def test_an_unwanted_run_is_taken_back_to_where_it_began(model: EmoVerse) -> Non
                 unwanted=[[before[first:last]]],
             )  # fmt: skip
             assert after[first + 1 :] == alone
+
+
+def _table(answers: list[list[int]], end: int) -> Phrases:
+    return gather([[*answer, end] for answer in answers] * TIMES)
+
+
+@dataclass
+class _Counted:
+    steps: Any
+    calls: int = 0
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> _Counted:
+    """How often the model is run."""
+    found = _Counted(generation.begin)
+
+    def begin(*given: Any) -> Any:
+        steps, seen = found.steps(*given)
+        run = steps.step
+
+        def step(*some: Any) -> Any:
+            found.calls += 1
+            return run(*some)
+
+        steps.step = step
+        return steps, seen
+
+    monkeypatch.setattr(generation, "begin", begin)
+    return found
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_guesses_save_steps_and_change_nothing(
+    model: EmoVerse, fused: bool, counted: _Counted
+) -> None:
+    prompts, seen = _prompts(model), features(model, 2)
+    weights = laid_out(model) if fused else None
+
+    def write(end: int, **more: Any) -> tuple[list[list[int]], int]:
+        counted.calls = 0
+        found = generate(
+            model, _read(model, prompts, seen), end=end, most=20, fused=weights, **more
+        )
+        return found, counted.calls
+
+    free, _ = write(-1)
+    for end in (-1, free[0][5]):
+        plain, steps = write(end)
+        right, fewer = write(end, phrases=_table(plain, end))
+        assert right == plain and fewer < 0.6 * steps
+        wrong, _ = write(end, phrases=_table([answer[::-1] for answer in plain], end))
+        assert wrong == plain
+        quoted, fewer = write(end, prompts=plain)  # as if the prompts said it all
+        assert quoted == plain and fewer < 0.8 * steps
+    heard: dict[int, list[list[int]]] = {}
+
+    def listen(row: int, tokens: list[int]) -> bool:
+        heard.setdefault(row, []).append(list(tokens))
+        return True
+
+    assert write(-1, phrases=_table(free, -1), told=listen)[0] == free
+    for row, tokens in enumerate(free):
+        assert heard[row][-1] == tokens and len(heard[row]) < 12
+        assert all(tokens[: len(some)] == some for some in heard[row])
+
+
+def test_a_listener_ends_an_answer_that_is_guessed(model: EmoVerse) -> None:
+    prompts, seen = _prompts(model), features(model, 2)
+    free = generate(model, _read(model, prompts, seen), end=-1, most=12)
+
+    def listen(row: int, tokens: list[int]) -> bool:
+        return row != 1 or len(tokens) < 5
+
+    found = generate(
+        model,
+        _read(model, prompts, seen),
+        end=-1,
+        most=12,
+        phrases=_table(free, -1),
+        told=listen,  # type: ignore[arg-type]
+    )
+    assert [found[0], *found[2:]] == [free[0], *free[2:]]
+    assert 5 <= len(found[1]) < 12 and found[1] == free[1][: len(found[1])]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_wild_guesses_change_nothing_whatever_the_rules(model: EmoVerse, seed: int) -> None:
+    rng = random.Random(seed)
+    prompts, seen = _prompts(model), features(model, 2)
+    end = int(model.tokenizer.convert_tokens_to_ids("<|im_end|>"))  # type: ignore[arg-type]
+    grammar = caption_grammar(FaceReader(model).words, end)
+    free = generate(model, _read(model, prompts, seen), end=-1, most=14)
+    captions = generate(model, _read(model, prompts, seen), end=end, most=60, grammar=grammar)
+    known = [*free, *captions]
+    rows = {}
+    for _ in range(400):  # runs that occur, with what follows right or wrong
+        answer = rng.choice(known)
+        place = rng.randrange(len(answer))
+        run = (-1, *answer)[max(place + 1 - rng.randint(1, 4), 0) : place + 1]
+        token = answer[place] if rng.random() < 0.7 else rng.choice(rng.choice(known))
+        rows[tuple(run)] = token, rng.choice([0.2, 0.5, 0.9, 1.0])
+    phrases = Phrases(rows)
+    rules: list[dict[str, Any]] = [
+        {"end": end, "most": 60, "grammar": grammar},
+        {"end": -1, "most": 14},
+        # What is unwanted does not bind a grammar, which may leave no other word.
+        {"end": end, "most": 60, "grammar": grammar, "unwanted": [[t[:1]] for t in captions]},
+        {"end": -1, "most": 14, "ban_repeats": 2},
+        {"end": free[1][4], "most": 14},
+        {"end": -1, "most": 14, "unwanted": [[tokens[3:5], tokens[7:8]] for tokens in free]},
+    ]
+    for rule in rules:
+        plain = generate(model, _read(model, prompts, seen), **rule)
+        branches = _read(model, prompts, seen)
+        assert generate(model, branches, phrases=phrases, prompts=known[:4], **rule) == plain

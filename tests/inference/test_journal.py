@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,16 @@ def test_lines_are_there_for_the_next_run(tmp_path: Path) -> None:
         assert next(book.rows())["text"] == "schön\u2028"
 
 
+def test_a_name_that_is_not_utf_8_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "film.jsonl"
+    name = os.fsdecode(b"caf\xe9.mp4")
+    for _ in range(2):
+        with journal(file, "folder", {"folder": name}) as book:
+            book.add({"clip": name})
+            assert [row["clip"] for row in book.rows()][-1] == name
+    assert len(file.read_text(encoding="utf-8").splitlines()) == 3
+
+
 @pytest.mark.parametrize("torn", ['{"number": 3', '{"number": 3, "text": "' + "x" * 200_000, "{"])
 def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: str) -> None:
     file = tmp_path / "film.jsonl"
@@ -36,9 +47,12 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: str) -> None:
         assert [row["number"] for row in book.rows()] == [1, 2]
 
 
-def test_a_torn_first_line_begins_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [1, 5, 21, -2, -1])
+def test_a_torn_first_line_begins_anew(tmp_path: Path, left: int) -> None:
     file = tmp_path / "film.jsonl"
-    file.write_text('{"kind": "film", "ver')
+    with journal(file, "film", BASIS):
+        pass
+    file.write_bytes(file.read_bytes()[:left])
     with journal(file, "film", BASIS) as book:
         book.add({"number": 1})
     assert len(file.read_text().splitlines()) == 2
@@ -49,7 +63,7 @@ def test_what_rests_on_something_else_is_refused_in_one_sentence(tmp_path: Path)
     with journal(file, "film", BASIS):
         pass
     with (
-        pytest.raises(EmoVerseError, match=r"another model, video; delete it"),
+        pytest.raises(EmoVerseError, match=r"other settings \(model, video\); delete it"),
         journal(file, "film", BASIS | {"video": "def", "model": "big"}),
     ):
         pass
@@ -60,7 +74,19 @@ def test_what_rests_on_something_else_is_refused_in_one_sentence(tmp_path: Path)
         pass
 
 
-@pytest.mark.parametrize("content", [b"\x00\x01 a film \xff" * 50, b"one\ntwo", b'{"a": 1}\n{'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x00\x01 a film \xff" * 50,
+        b"one\ntwo",
+        b'{"a": 1}\n{',
+        b'{"kind": "Deployment", "metadata": {"name": "x"}}',
+        b'{"kind": "film", "ver": 1',
+        b'{"version": 1, "kind": "film", "basis": {"video": "abc", "tasks": ["er", "msa"]}}',
+        b'{"kind": "film", "text": "' + b"a" * (1 << 21) + b'"}\n{"number": 1}\n',
+    ],
+    ids=["binary", "text", "json", "no line break", "another head", "other order", "a long line"],
+)
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "movie.mp4"
     file.write_bytes(content)

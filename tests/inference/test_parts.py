@@ -88,4 +88,4 @@ def test_another_films_transcript_is_told() -> None:
     with pytest.raises(EmoVerseError, match="give the transcript of this video"):
         parts_of([Cue(100, 102, "Hi.")], (), 60)
     parts, warnings = parts_of([Cue(1, 2, "Hi."), Cue(100, 102, "Ho.")], (), 60)
-    assert len(parts) == 1 and "1 utterances" in warnings[0]
+    assert len(parts) == 1 and "1 utterance of the transcript lies after" in warnings[0]

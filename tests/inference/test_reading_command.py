@@ -11,8 +11,10 @@ import pytest
 
 from emoverse import cli
 from emoverse.commands import reading
+from emoverse.inference import engine as inference
 
 from ..faces.clips import write
+from ..models.tiny import tiny_model
 from .film_made import FPS, Model, film, talking, transcript
 
 pytestmark = pytest.mark.slow
@@ -30,7 +32,7 @@ class Engine:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     engine = Engine()
-    monkeypatch.setattr(reading, "load_model", lambda name: engine)
+    monkeypatch.setattr("emoverse.inference.engine.load_model", lambda name: engine)
     monkeypatch.setattr(reading, "model_sha256", lambda name: f"hash of {name}")
     return engine
 
@@ -72,7 +74,8 @@ def test_a_film_from_the_command_line(engine: Engine, run: Run, tmp_path: Path) 
     assert json.loads(out) == found
 
     code, out, err = run(*command, "--tasks", "msa,er")
-    assert code == 1 and "movie.emoverse.jsonl was made with another tasks" in " ".join(err.split())
+    assert code == 1
+    assert "movie.emoverse.jsonl was made with other settings (tasks);" in " ".join(err.split())
     code, out, err = run(*command, "--tasks", "msa,er", "--jsonl", "b.jsonl")
     assert code == 0, err
 
@@ -105,9 +108,49 @@ def test_stretches_of_speech_are_read_without_a_speech_model(
     assert "the stretches of speech are read by their faces" in " ".join(found["warnings"])
 
 
+def test_what_is_said_in_clips_is_recognised_when_asked_for(
+    engine: Engine, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hears:
+        def text(self, clip: Path | str, language: str | None) -> str | None:
+            assert language == "en"
+            return "Hooray!" if Path(clip).name == "a.mp4" else None
+
+    loaded: list[str] = []
+
+    def load(model: str) -> Hears:
+        loaded.append(model)
+        return Hears()
+
+    monkeypatch.setattr("emoverse.inference.speech.load_recogniser", load)
+    monkeypatch.setattr(
+        "emoverse.inference.engine.load_model", lambda name: inference.Engine(tiny_model())
+    )
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in "abc":
+        write(clips / f"{name}.mp4", talking(1), fps=FPS)
+    (clips / "c.txt").write_text("It is written.")
+    heard = ("--speech", "asr", "--language", "en")
+    code, out, err = run("clips", *heard, "--workers", "0", "--json", "-")
+    assert code == 0, err
+    texts = [row["analysis"]["text"] for row in json.loads(out)]
+    assert texts == ["Hooray!", None, "It is written."] and loaded == ["base"]
+    code, _, err = run("clips", "--workers", "0")
+    assert code == 1 and "other settings (speech)" in " ".join(err.split())
+    code, out, err = run("clips/a.mp4", *heard, "--asr-model", "large-v3", "--json", "-")
+    assert code == 0, err
+    assert json.loads(out)["text"] == "Hooray!" and loaded == ["base", "large-v3"]
+    code, out, err = run("clips/a.mp4", "--json", "-")
+    assert code == 0 and json.loads(out)["text"] is None and len(loaded) == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("clips", "--speech", "vad"),
+        ("a.mp4", "--speech", "vad"),
+        ("a.mp4", "--speech", "asr", "--text", "Hi."),
         ("clips", "--text", "Hi."),
         ("a.mp4", "b.mp4", "--film"),
         ("--webcam", "0", "a.mp4"),
@@ -134,10 +177,23 @@ def test_a_folder_from_the_command_line(engine: Engine, run: Run, tmp_path: Path
     a, broken = json.loads(out)
     assert a["analysis"]["answers"]["fer"]["label"] == ["AU26"]
     assert "broken.mp4" in broken["error"] and "broken.mp4" in err
-    assert "1 clips read, 1 could not be" in err
+    assert "1 clip read, 1 could not be" in err
     assert (tmp_path / "clips.emoverse.jsonl").is_file() and (tmp_path / "clips.html").is_file()
     engine.ask.asked.clear()
-    assert run("clips", "--workers", "1")[0] == 1 and not engine.ask.asked
+    code, out, _ = run("clips", "--workers", "1")
+    assert code == 1 and not engine.ask.asked
+    told = next(line for line in out.splitlines() if line.startswith("a.mp4"))
+    assert "70%" in told
+    assert "broken.mp4" in out and "Clip" in out
+    (clips / "broken.mp4").unlink()
+    assert run("clips", "--workers", "1")[0] == 0
+
+
+def test_a_folder_without_clips_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    code, _, err = run("clips")
+    assert code == 1 and "no clip there" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["clips"]
 
 
 def test_a_camera_from_the_command_line(engine: Engine, run: Run, tmp_path: Path) -> None:

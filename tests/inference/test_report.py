@@ -132,6 +132,13 @@ def test_a_conversation_shows_its_turns_and_causes(tmp_path):
     assert 'href="#a1-u1"' in page and 'id="a1-u1"' in page
 
 
+def test_a_speakers_name_stands_apart_from_the_words_around_it(tmp_path):
+    turns = tuple(dict(turn, speaker="\u202eAnn") for turn in _talk().turns)
+    page = _page(tmp_path, replace(_talk(), turns=turns))
+    assert "<li><bdi>Ann</bdi> caused their own joy: utterance 1 → 2, 2 itself</li>" in page
+    assert "<b><bdi>\u202eAnn</bdi></b>" in page and "<bdi>Two.</bdi>" in page
+
+
 def test_an_odd_pair_does_not_break_the_page(tmp_path):
     page = _page(tmp_path, replace(_talk(), pairs=((9, "joy", 1), (1, "joy", 3))))
     assert page.count('class="arrow ') == 1 and "joy up" in page
@@ -160,6 +167,7 @@ def test_the_terminal_shows_answers_peak_and_turns():
     for wanted in ("clip.mp4", "Positive", "joy 80%", "AU12 Lip Corner Puller", "! Two people"):
         assert wanted in printed, wanted
     assert "1, 2" in printed and "Conversation" in printed
+    assert printed.count("Probabilities") == 1  # a conversation has no answers of its own
 
 
 def test_a_long_curve_is_thinned_without_losing_its_peak_and_gaps_break_it():

@@ -16,7 +16,9 @@ INFO = VideoInfo(Path("a.mp4"), 320, 240, 25.0, 3.0, 75, 0, True)
 
 
 def _talk(text: str | None, *tasks: str) -> Interview:
-    return clip_interview(Watched("a.mp4", FaceTrack(INFO)), text, tasks or ("msa", "er"), "m")
+    return clip_interview(
+        Watched("a.mp4", FaceTrack(INFO), (b"a picture",)), text, tasks or ("msa", "er"), "m"
+    )
 
 
 def test_everyone_gets_their_own_answers() -> None:
@@ -52,7 +54,7 @@ def test_batches_keep_order_and_all() -> None:
 def test_the_turns_before_stand_in_front_of_the_question_of_emotion_alone() -> None:
     model = Model()
     talk = clip_interview(
-        Watched("a.mp4", FaceTrack(INFO)),
+        Watched("a.mp4", FaceTrack(INFO), (b"a picture",)),
         "Hooray!",
         ("msa", "er", "eri"),
         "m",

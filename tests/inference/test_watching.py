@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from emoverse.emt.pool import Crew, Done
 from emoverse.faces import video
 from emoverse.inference.watching import Piece, Seen, watch
 
@@ -76,3 +81,24 @@ def test_few_are_seen_ahead_and_leaving_early_ends_the_processes(pieces: list[Pi
     assert next(seen).piece.number == 1
     seen.close()  # type: ignore[attr-defined]
     assert drawn <= 50
+
+
+def test_leaving_after_the_first_piece_ends_the_processes(
+    pieces: list[Piece], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = 0
+    run = Crew.run
+
+    def counting(self: Crew[Any], tasks: Iterable[Any]) -> Iterator[Done[Any]]:
+        nonlocal looked_at
+        for done in run(self, tasks):
+            looked_at += 1
+            yield done
+
+    monkeypatch.setattr(Crew, "run", counting)
+    before = multiprocessing.active_children()
+    seen = watch([replace(pieces[0], number=number) for number in range(12)], workers=1)
+    assert next(seen).piece.number == 0
+    seen.close()  # type: ignore[attr-defined]
+    assert looked_at < 12  # the others are not waited for
+    assert set(multiprocessing.active_children()) <= set(before)

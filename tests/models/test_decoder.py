@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from emoverse.inference.scoring import Question, read
+from emoverse.models import precision
 from emoverse.models.decoder import Branch, begin
-from emoverse.models.llama import Shape
+from emoverse.models.llama import Shape, _Matrix
 
 from .tiny import alone, laid_out, tiny_model
 
@@ -39,6 +40,23 @@ def test_steps_give_the_hidden_states_of_the_whole_sequence(kind: str) -> None:
     few = steps.logits(states[:, -1], torch.tensor([3, 7]))
     tolerance = 1e-2 if kind == "packed" else 1e-4
     torch.testing.assert_close(few, everything[:, [3, 7]], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 80])
+def test_packed_bfloat16_weights_give_the_products_of_plain_ones(rows: int) -> None:
+    if not precision.packs(torch.bfloat16):
+        pytest.skip("this machine or PyTorch packs no bfloat16 weights")
+    rng = torch.Generator().manual_seed(rows)
+    weight = torch.randn(96, 64, generator=rng)
+    given = torch.randn(rows, 64, generator=rng).bfloat16()
+    with torch.inference_mode():
+        packed = _Matrix.of(weight, torch.bfloat16, packed=True)
+        found = packed(given)
+        assert found.dtype == torch.bfloat16
+        assert isinstance(packed.weight, torch.Tensor) and packed.weight.is_mkldnn
+    exact = given.double() @ weight.bfloat16().double().T
+    # What is added up is float32; the sum is rounded once, to 8 bits.
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-3)
 
 
 def test_many_steps_find_room() -> None:

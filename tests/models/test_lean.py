@@ -16,17 +16,20 @@ from safetensors.torch import load_file, save_file
 
 from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
+from emoverse.evaluation.runs import model_sha256
 from emoverse.faces import FaceTrack
 from emoverse.faces.video import VideoInfo
+from emoverse.inference import calibration
 from emoverse.inference.engine import Engine, load_model
 from emoverse.inference.interview import Question, Watched
 from emoverse.m2se.recipe import Lora
 from emoverse.models import compact, face_vit, lean, precision, weights
 from emoverse.models.prefix_tree import merge
 from emoverse.tasks import ecpe, er, eri, fer, msa
+from emoverse.training import folder as run_folder
 from emoverse.training.optimiser import add_lora
 
-from .tiny import tiny_model
+from .tiny import tiny_model, tokenizer
 
 Load = Callable[[Path], Any]
 
@@ -50,6 +53,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, parameter in language.named_parameters():
         if "norm" in name:
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=rng))
+    embedding = language.get_input_embeddings().weight
+    embedding.copy_(embedding.bfloat16())  # as SmolLM2's are stored
     language.save_pretrained(base)
     tiny.tokenizer.save_pretrained(base)
     model = compact.assemble(torch.float32)
@@ -107,10 +112,10 @@ def test_pictures_and_trees_give_the_numbers_of_transformers_classes(folder: Pat
 def test_the_engine_answers_alike_on_both(
     folder: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
-    if packed and not precision.packs():
+    if packed and not precision.packs(torch.float32):
         pytest.skip("this PyTorch has no FBGEMM")
     monkeypatch.setattr(precision, "fast", lambda: torch.float32)
-    monkeypatch.setattr(precision, "packs", lambda: packed)
+    monkeypatch.setattr(precision, "packs", lambda dtype: packed)
     info = VideoInfo(Path("a.mp4"), 64, 48, 10.0, 3.0, 30, 0, False)
     rng = np.random.default_rng(0)
     track = FaceTrack(
@@ -154,6 +159,58 @@ def test_the_tokenizer_is_transformers_own(folder: Path, text: str) -> None:
         assert mine.decode(ids, skip_special_tokens=skip) == theirs.decode(
             ids, skip_special_tokens=skip
         )
+
+
+def test_half_a_surrogate_pair_is_read_as_a_question_mark(tmp_path: Path) -> None:
+    tokenizer().save_pretrained(tmp_path)
+    words = lean.Words(tmp_path / "tokenizer.json")
+    assert words.decode(words("hi \ud83d you 😀")["input_ids"]) == "hi ? you 😀"
+
+
+def test_text_is_written_in_float32_where_labels_are_weighed_in_bfloat16(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not precision.packs(torch.float32):
+        pytest.skip("this PyTorch has no FBGEMM")
+    monkeypatch.setattr(precision, "packs", lambda dtype: dtype == torch.float32)
+    asked = [
+        Question(Record(query, "", task, id=str(n)))
+        for n, (task, query) in enumerate(
+            [("msa", msa.query("Hi")), ("eri", eri.query("Hi")), ("eri", eri.query("No, bye."))]
+        )
+    ]
+    monkeypatch.setattr(precision, "fast", lambda: torch.float32)
+    exact = load_model(str(folder)).ask(asked)
+    monkeypatch.setattr(precision, "fast", lambda: torch.bfloat16)
+    engine = load_model(str(folder))
+    assert isinstance(engine.model, lean.Lean)
+    assert engine.model.llama.dtype == torch.bfloat16
+    assert engine.model.writer.llama.dtype == torch.float32
+    found = engine.ask(asked)
+    assert [one.text for one in found[1:]] == [one.text for one in exact[1:]]
+    assert dict(found[0].probabilities) != dict(exact[0].probabilities)
+    assert dict(found[0].probabilities) == pytest.approx(dict(exact[0].probabilities), abs=0.2)
+    assert engine.ask(asked[2:])[0].text == found[2].text  # alone as in company
+
+
+def test_a_merged_model_is_the_same_model(folder: Path, tmp_path: Path) -> None:
+    settings = {"model": "compact", "projector": "own", "stages": [], "seed": 1}
+    settings["lora"] = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj"]}
+    (folder / "recipe.json").write_text(json.dumps(settings))
+    (folder / "log.jsonl").touch()
+    (folder / calibration.FILE).write_text('{"cause_threshold": 0.25}')
+    out = run_folder.merge(folder, tmp_path / "mine")
+    before, after = load_model(str(folder)), load_model(str(out))
+    assert (before.name, after.name) == ("trained", "mine")
+    assert after.calibration.cause_threshold == 0.25
+    questions = [
+        Question(Record(er.query("Hi"), "", "er")),
+        Question(Record(eri.query(), "", "eri")),
+    ]
+    for mine, theirs in zip(after.ask(questions), before.ask(questions), strict=True):
+        assert (mine.text, mine.probabilities) == (theirs.text, theirs.probabilities)
+    assert model_sha256(str(out)) != model_sha256(str(folder))
+    assert "library_name: emoverse" in (out / "README.md").read_text()
 
 
 def test_an_adapter_that_is_more_than_a_lora_is_refused(folder: Path) -> None:

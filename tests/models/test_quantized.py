@@ -127,8 +127,8 @@ def test_what_is_beside_the_language_model_is_named(base: Path) -> None:
     assert transformers.AutoConfig.from_pretrained(base).model_type == "idefics3"
 
 
-def test_quantized_weights_are_not_split_over_processes(base: Path, tmp_path: Path) -> None:
+def test_quantized_weights_are_not_split_over_processes(base: Path) -> None:
     stage = Stage("all", {"er": 1})
     recipe = Recipe(str(base), "train.jsonl", (stage,), quantize="nf4")
     with pytest.raises(EmoVerseError, match="leave --use_fsdp away"):
-        open_model(recipe, tmp_path, Crew(size=2, sharded=True))
+        open_model(recipe, Crew(size=2, sharded=True))

@@ -44,6 +44,22 @@ def test_a_clip_stays_one_and_stands_after_the_stills(tmp_path: Path) -> None:
     assert len(sights(tmp_path, ["a.mp4", "b.png"], 4)) == 5
 
 
+def test_pictures_are_those_that_faces_are_found_in(tmp_path: Path) -> None:
+    sideways = Image.new("RGB", (80, 40), "red")
+    exif = sideways.getexif()
+    exif[0x0112] = 6
+    sideways.save(tmp_path / "a.jpg", exif=exif)
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "b.png")
+    Image.fromarray(np.full((8, 8), 1 << 15, np.uint16)).save(tmp_path / "c.png")
+    upright, clear, deep = sights(tmp_path, ["a.jpg", "b.png", "c.png"], 4)
+    assert isinstance(upright, Image.Image) and upright.size == (40, 80)
+    assert isinstance(clear, Image.Image) and _level(clear) == 255
+    assert isinstance(deep, Image.Image) and _level(deep) == pytest.approx(127, abs=1)
+    shades = [Image.new("L", (8, 8), 80 * n) for n in range(3)]
+    shades[0].save(tmp_path / "d.gif", save_all=True, append_images=shades[1:], duration=500)
+    assert len(sights(tmp_path, ["d.gif"], 4)) == 3
+
+
 def test_missing_and_broken_media_are_named(tmp_path: Path) -> None:
     with pytest.raises(EmoVerseError, match=r"gone\.mp4: no such file"):
         sights(tmp_path, ["gone.mp4"], 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,33 @@ def landmarker() -> Path:
     if not path.is_file():
         pytest.skip("needs the face landmark model; run `emoverse pull compact`")
     return path
+
+
+class Told(io.TextIOBase):
+    """What is written to stderr once `listen` was called; threads may write while it is read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._parts: list[str] = []
+
+    def listen(self) -> None:
+        """Take the place of pytest's own capture, which it puts back between set-up and test."""
+        self._monkeypatch.setattr(sys, "stderr", self)
+
+    def write(self, text: str) -> int:
+        self._parts.append(text)
+        return len(text)
+
+    @property
+    def text(self) -> str:
+        """The lines that are whole."""
+        return "".join(self._parts).rpartition("\n")[0]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Hears the servers' log."""
+    return Told(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,10 @@ import httpx2
 from fastapi import FastAPI
 
 from emoverse.inference.engine import Engine
-from emoverse.serving.app import Service, create_app
+from emoverse.inference.speech import Recogniser, load_recogniser
+from emoverse.serving.app import create_app
 from emoverse.serving.server import Server, make_server
+from emoverse.serving.service import Service
 from emoverse.serving.settings import Limits, Settings
 
 from ..models.tiny import tiny_model
@@ -50,16 +52,22 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, load: Callable[[str], Engine] = tiny_engine) -> Iterator[Running]:
-    app = create_app(settings, load=load)
+def running(
+    settings: Settings,
+    load: Callable[[str], Engine] = tiny_engine,
+    listen: Callable[[str], Recogniser] = load_recogniser,
+) -> Iterator[Running]:
+    app = create_app(settings, load=load, listen=listen)
     server = make_server(app, settings)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    wait_for(lambda: server.started or not thread.is_alive(), 120)
-    assert server.started
+    wait_for(lambda: server.port or not thread.is_alive(), 120)
+    assert server.port
     url = f"http://127.0.0.1:{server.port}"
     headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
-    with httpx2.Client(base_url=url, headers=headers, timeout=120) as client:
+    # A request may come just when an idle connection is closed.
+    fresh = httpx2.Limits(max_keepalive_connections=0)
+    with httpx2.Client(base_url=url, headers=headers, timeout=120, limits=fresh) as client:
         try:
             yield Running(app, server, url, client)
         finally:

@@ -15,6 +15,7 @@ from emoverse.models import weights
 from emoverse.tasks import er, eri, fer, labels
 
 from ..faces.clips import write_audio
+from .conftest import Told
 from .running import Running, make_settings, running, wait_for
 
 TURNS = [
@@ -78,6 +79,11 @@ def test_a_clip_under_a_root_is_read(live: Running, root_folder: Path) -> None:
     [
         "../outside.mp4",
         "sub/../../outside.mp4",
+        "sub/../sub/grey.mp4",
+        "linked/../{root}/sub/grey.mp4",
+        "linked/none/../../{root}/sub/grey.mp4",
+        "/etc/../{root}/sub/grey.mp4",
+        "/none/../{root}/sub/grey.mp4",
         "link.mp4",
         "linked/outside.mp4",
         "/etc/passwd",
@@ -96,7 +102,10 @@ def test_a_clip_under_a_root_is_read(live: Running, root_folder: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("address", ["/v1/analyze", "/v1/jobs", "/v1/dialogue"])
-def test_no_path_leads_outside_the_roots(live: Running, path: str, address: str) -> None:
+def test_no_path_leads_outside_the_roots(
+    live: Running, root_folder: Path, path: str, address: str
+) -> None:
+    path = path.replace("{root}", str(root_folder)[1:])
     asked: dict[str, object] = {"path": path}
     if address == "/v1/dialogue":
         asked = {"turns": [{"text": "Hi", "clip": path}]}
@@ -154,7 +163,8 @@ def test_what_is_no_clip_is_told_in_one_sentence(
 def test_neither_face_nor_words_is_told(live: Running, clip: bytes) -> None:
     answer = live.client.post("/v1/analyze", files={"file": ("a.mp4", clip)})
     assert answer.status_code == 422
-    assert "no face was found and no text was given" in answer.json()["error"]["message"]
+    message = answer.json()["error"]["message"]
+    assert "no face was found and no text was given" in message and "--" not in message
 
 
 @pytest.mark.parametrize(
@@ -174,6 +184,58 @@ def test_a_malformed_request_is_told(live: Running, asked: object) -> None:
     answer = live.client.post("/v1/analyze", json=asked)
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "bad_request"
+
+
+@pytest.mark.parametrize(
+    ("address", "asked", "message"),
+    [
+        ("analyze", [], "The body must be a JSON object."),
+        ("dialogue", [], "The body must be a JSON object."),
+        ("dialogue", {"turns": [7]}, "turns.0: Must be a JSON object"),
+        ("analyze", {"path": "a", "tasks": "msa,x"}, "tasks.1: Input should be 'msa', 'er', "),
+        ("chat/completions", {"content": 7}, "messages.0.content: Input should be a valid string"),
+        (
+            "chat/completions",
+            {"content": [{"type": "image_url", "image_url": {}}]},
+            "messages.0.content.0.image_url.url: Field required",
+        ),
+        (
+            "chat/completions",
+            {"content": [{"type": "text", "text": "\ud800"}]},
+            "messages.0.content.0.text: Input should be a valid string, unable to parse raw data "
+            "as a unicode string",
+        ),
+        (
+            "chat/completions",
+            {"content": "\ud800"},
+            "messages.0.content: Input should be a valid string, unable to parse raw data as a "
+            "unicode string",
+        ),
+    ],
+)
+def test_a_mistakes_place_is_told_plainly(
+    live: Running, address: str, asked: object, message: str
+) -> None:
+    if address.startswith("chat"):
+        asked = chat_body(live, asked["content"])  # type: ignore[index]
+    answer = live.client.post(
+        f"/v1/{address}",
+        content=json.dumps(asked),
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"].startswith(message)
+
+
+def test_tasks_are_given_in_every_usual_form(live: Running, clip: bytes) -> None:
+    asked = {"path": "sub/grey.mp4", "text": "I love it", "tasks": "er, msa"}
+    answers = [live.client.post("/v1/analyze", json=asked)]
+    for tasks in ("er,msa", ["er", "msa"]):
+        data = {"text": "I love it", "tasks": tasks}
+        answers.append(live.client.post("/v1/analyze", files={"file": clip}, data=data))
+    assert [list(answer.json()["answers"]) for answer in answers] == [["er", "msa"]] * 3
+    twice = live.client.post("/v1/analyze", files={"file": clip}, data={"text": ["a", "b"]})
+    assert twice.json()["error"]["message"] == "'text' is given twice; give it once."
 
 
 def test_a_conversation_is_read(live: Running) -> None:
@@ -243,6 +305,7 @@ def test_the_openapi_page_describes_every_address(live: Running) -> None:
         "/v1/jobs/{job}/cancel",
         "/v1/jobs/{job}/events",
         "/v1/models",
+        "/v1/models/{model}",
         "/v1/chat/completions",
     }
     body = page["paths"]["/v1/analyze"]["post"]["requestBody"]["content"]
@@ -250,6 +313,19 @@ def test_the_openapi_page_describes_every_address(live: Running) -> None:
     known = page["components"]["schemas"]
     for reference in re.findall(r'"\$ref": "([^"]+)"', json.dumps(page)):
         assert reference.removeprefix("#/components/schemas/") in known, reference
+
+
+def test_one_model_is_told_by_its_name(live: Running) -> None:
+    (listed,) = live.client.get("/v1/models").json()["data"]
+    assert live.client.get(f"/v1/models/{listed['id']}").json() == listed
+    for other in ("gpt", f"{listed['id']}/x"):
+        answer = live.client.get(f"/v1/models/{other}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_health_may_be_asked_without_a_body(live: Running) -> None:
+    answer = live.client.head("/healthz")
+    assert answer.status_code == 200 and answer.content == b""
 
 
 def test_figures_are_counted(live: Running) -> None:
@@ -261,26 +337,22 @@ def test_figures_are_counted(live: Running) -> None:
     assert "/some/path" not in live.client.get("/metrics").text
 
 
-def test_the_log_says_nothing_of_what_users_say(
-    live: Running, capfd: pytest.CaptureFixture[str], clip: bytes
-) -> None:
+def test_the_log_says_nothing_of_what_users_say(live: Running, told: Told, clip: bytes) -> None:
+    told.listen()
     live.client.post(
         "/v1/analyze",
         files={"file": ("secretname.mp4", clip)},
         data={"text": "secretwords"},
     )
     live.client.get("/v1/secretpath?secretquery=1")
-    written = ""
 
     def seen() -> list[int]:
-        nonlocal written
-        written += capfd.readouterr().err
-        lines = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in told.text.splitlines()]
         return [line["status"] for line in lines if line["event"] == "request"]
 
     wait_for(lambda: 404 in seen())  # a line is written when its answer is sent
     assert 200 in seen()
-    assert "secret" not in written
+    assert "secret" not in told.text
 
 
 def chat_body(live: Running, content: object, **more: object) -> dict[str, object]:
@@ -333,6 +405,28 @@ def test_a_stream_says_what_a_whole_answer_says(live: Running, query: str) -> No
 
 
 @pytest.mark.parametrize(
+    "kind",
+    ["image/jpeg;name=a.jpg", "IMAGE/JPEG", 'image/jpeg;codecs="a,b";x=1', "video/mp4;codecs=avc1"],
+)
+def test_data_urls_may_have_parameters_and_capitals(live: Running, clip: bytes, kind: str) -> None:
+    url = data_url(clip, kind).replace("data:", "DATA:", kind.isupper())
+    content = [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": er.query("I love it")},
+    ]
+    answer = live.client.post("/v1/chat/completions", json=chat_body(live, content))
+    assert answer.status_code == 200, answer.text
+
+
+def test_limits_of_an_answer_may_be_any_integer(live: Running) -> None:
+    more = {"max_tokens": 2**62, "max_completion_tokens": 100_000, "seed": 2**62}
+    answer = live.client.post(
+        "/v1/chat/completions", json=chat_body(live, er.query("I love it"), **more)
+    )
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://127.0.0.1:9/a.png",
@@ -365,6 +459,12 @@ def test_what_a_chat_cannot_answer_is_told(live: Running) -> None:
     two = chat_body(live, er.query("x"))
     two["messages"] = [*two["messages"], {"role": "assistant", "content": "Joy."}]  # type: ignore[misc]
     assert live.client.post(chat, json=two).status_code == 422
+    shown = chat_body(live, er.query("x"))
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    shown["messages"] = [{"role": "system", "content": [picture]}, *shown["messages"]]  # type: ignore[misc]
+    refused = live.client.post(chat, json=shown)
+    assert refused.status_code == 422
+    assert "A system message holds words alone" in refused.json()["error"]["message"]
 
 
 def test_an_expression_is_not_told_without_a_face(live: Running, clip: bytes) -> None:
@@ -384,6 +484,8 @@ def test_openais_own_client_can_ask(live: Running) -> None:
     token = live.client.headers["Authorization"].split()[1]
     client = openai.OpenAI(base_url=f"{live.url}/v1", api_key=token, max_retries=0)
     name = client.models.list().data[0].id
+    found = client.models.retrieve(name)
+    assert (found.id, found.owned_by) == (name, "emoverse") and found.created > 1.7e9
     asked = {"model": name, "messages": [{"role": "user", "content": er.query("I love it")}]}
     whole = client.chat.completions.create(**asked, temperature=0.7)
     stream = client.chat.completions.create(**asked, stream=True)

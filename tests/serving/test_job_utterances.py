@@ -6,12 +6,15 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from emoverse.faces import FaceTrack
 from emoverse.faces.video import VideoInfo
 from emoverse.inference.interview import Watched
+from emoverse.serving.problems import Refused
+from emoverse.serving.sandbox import Piece
 from emoverse.serving.settings import Limits
 from emoverse.serving.talk import Talk
 
@@ -59,10 +62,47 @@ def test_every_line_is_a_part_that_is_asked_with_those_before_it(live: Running, 
 
 
 def test_a_line_after_the_end_is_told_and_the_job_goes_on(live: Running, film: Path) -> None:
-    late = {"start": 50.0, "end": 52.0, "text": "Too late."}
-    job = _job(live, film, [*LINES[:2], late])
+    late = [{"start": 50.0 + n, "end": 55.0, "text": "Too late."} for n in range(4)]
+    job = _job(live, film, [*late, *LINES[:2]])
     assert job["state"] == "done"
-    assert [part["error"] is None for part in job["parts"]] == [True, True, False]
+    assert [part["error"] is None for part in job["parts"]] == [True] * 2 + [False] * 4
+    assert {part["error"] for part in job["parts"][2:]} == {
+        "This line of the transcript lies after the video's end (6.0 s) and was left out."
+    }
+    assert [part["start"] for part in job["parts"][2:]] == [50, 51, 52, 53]
+
+
+def test_a_transcript_of_another_film_is_refused(live: Running, film: Path) -> None:
+    job = _job(live, film, [{"start": 50.0, "end": 52.0, "text": "Too late."}])
+    assert job["state"] == "failed"
+    assert "Every utterance of the transcript lies after the video's end" in job["error"]
+
+
+def test_a_picture_that_is_held_is_read_with_its_words(live: Running, tmp_path: Path) -> None:
+    slides = write(tmp_path / "slides.mp4", times=[0, 30_000, 60_000, 90_000])
+    job = _job(live, slides, [{"start": 40.0, "end": 43.0, "text": "And here we see a cow."}])
+    assert job["state"] == "done" and job["parts"][0]["error"] is None
+    assert job["parts"][0]["analysis"]["width"] == 64
+
+
+def test_words_are_read_where_the_picture_cannot_be(live: Running, film: Path) -> None:
+    sandbox = live.service.sandbox
+    watch = sandbox.watch
+
+    async def failing(*given: Any, window: tuple[float, float], **more: Any) -> Piece:
+        if window[0] > 1.9:
+            raise Refused(422, "bad_media", "No frame there.")
+        return await watch(*given, window=window, **more)
+
+    second = LINES[1] | {"start": 3.5, "end": 4.5}
+    with patch.object(sandbox, "watch", failing):
+        jobs = [
+            _job(live, film, [LINES[0], second], by=by, part="3") for by in ("utterance", "part")
+        ]
+    for job in jobs:
+        assert job["state"] == "done"
+        assert job["parts"][1]["analysis"]["text"] == "What? Really?"
+        assert "No frame there." in job["parts"][1]["analysis"]["warnings"]
 
 
 def test_a_transcript_without_words_is_refused(live: Running, film: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from emoverse.errors import EmoVerseError
 from emoverse.serving.app import create_app
 from emoverse.serving.jobs import Store
-from emoverse.serving.server import make_server
+from emoverse.serving.server import bind, make_server
 from emoverse.serving.settings import Limits
 
 from ..faces.clips import write
@@ -71,6 +72,13 @@ def test_a_video_is_read_part_by_part(live: Running, film: Path) -> None:
     assert {(a["width"], a["height"], a["fps"]) for a in found} == {(48, 64, 25.0)}
     assert job["done"] == job["duration"] == pytest.approx(6, abs=0.1)
     assert list(live.service.store.uploads.iterdir()) == []
+
+
+def test_a_video_that_holds_its_pictures_is_read_to_its_end(live: Running, tmp_path: Path) -> None:
+    slides = write(tmp_path / "slides.mp4", times=[0, 9_000, 20_000])
+    job = _ended(live, _add(live, slides, tasks="fer", transcript="[]").json()["id"])
+    assert job["state"] == "done" and len(job["parts"]) == 10
+    assert all("no face was found" in part["error"] for part in job["parts"])
 
 
 def test_events_tell_a_jobs_course_and_may_be_taken_up_again(live: Running, film: Path) -> None:
@@ -300,6 +308,20 @@ def test_a_killed_servers_jobs_survive(
     assert list((tmp_path / "uploads").iterdir()) == []
 
 
+def test_a_host_may_have_addresses_that_this_machine_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.0.2.1", 0))
+    here = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [elsewhere, here])
+    (one,) = bind("localhost", 0)
+    with one:
+        assert one.getsockname()[0] == "127.0.0.1"
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [elsewhere])
+    with pytest.raises(EmoVerseError, match="cannot listen at port 0 of elsewhere"):
+        bind("elsewhere", 0)
+
+
 def test_two_servers_do_not_share_a_folder(landmarker: Path, tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     with running(settings) as server:
@@ -311,6 +333,28 @@ def test_two_servers_do_not_share_a_folder(landmarker: Path, tmp_path: Path) -> 
         under_way.unlink()
     with running(settings):
         pass
+
+
+@pytest.mark.parametrize("taken", ["port", "folder"])
+def test_a_taken_port_or_folder_is_told_before_a_model_is_loaded(
+    landmarker: Path, tmp_path: Path, taken: str
+) -> None:
+    with running(make_settings(tmp_path)) as server:
+        port = server.server.port if taken == "port" else 0
+        folder = tmp_path if taken == "folder" else tmp_path / "other"
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "emoverse", "serve", "--port", str(port), "--no-page"),
+                *("--folder", str(folder), "--model", str(tmp_path / "no-model")),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert "Loading" not in done.stderr and "Traceback" not in done.stderr
+    told = f"Port {port} of 127.0.0.1 is in use" if taken == "port" else "keeps its jobs there"
+    assert told in done.stderr
 
 
 def test_uploads_of_requests_that_died_are_swept(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 
 from emoverse.emt.record import dump_records
 from emoverse.errors import EmoVerseError
+from emoverse.inference import calibration, phrases
+from emoverse.inference.phrases import Phrases
 from emoverse.m2se.recipe import Recipe, Stage, to_dict
 from emoverse.models import any_mllm, processing
 from emoverse.training import folder as model_folder
@@ -85,7 +87,14 @@ def test_it_trains_scores_merges_and_loads_again(recipe: Path, tmp_path: Path) -
     page = (out / "training.html").read_text(encoding="utf-8")
     assert "Emotion: exact, %" in page
     assert "<script" not in page
+    fitted = calibration.Calibration({"er": 1.5}), {"eri": Phrases({(5, 6): (7, 0.5)})}
+    calibration.save(fitted[0], out)
+    phrases.save(fitted[1], out)
     merged = merge(out, tmp_path / "merged")
+    assert (
+        calibration.load(merged),
+        phrases.load(merged, 10),
+    ) == fitted  # they are of the same model
     trained = load_trained(out)
     plain = transformers.AutoModelForImageTextToText.from_pretrained(merged).eval()
     processor = transformers.AutoProcessor.from_pretrained(merged)

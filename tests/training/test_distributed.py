@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from emoverse.training.distributed import Crew, share
 from emoverse.training.rows import batches, rows
 
 from ..models.tiny import tiny_model
+from ..ports import free_port
 from .runs import run
 from .test_rows import samples
 from .test_trainer import write_recipe
@@ -30,10 +30,8 @@ def _run(
     more: Sequence[str] = (),
     **told: str,
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    crew = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    crew = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
+    crew |= {"MASTER_PORT": str(free_port())}
     crew |= {"LOCAL_WORLD_SIZE": str(processes), "CUDA_VISIBLE_DEVICES": ""} | told
     ranks = [
         crew | {"RANK": str(n), "LOCAL_RANK": str(n), "CLOCK": clocks[n]} for n in range(processes)

@@ -242,6 +242,23 @@ def test_a_new_run_leaves_nothing_of_the_one_before(
     assert left == {"face_vit.safetensors", "log.jsonl", "notes.txt", "plan.tsv", "recipe.json"}
 
 
+def test_a_refused_run_leaves_its_folder_as_it_was(recipe: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "valid.jsonl"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes((tmp_path / "train.jsonl").read_bytes())
+    with pytest.raises(EmoVerseError, match="must lie in one folder"):
+        trainer.train(recipe, [f"valid={elsewhere}", "valid_samples=2"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(EmoVerseError, match="absent: not a folder"):
+        trainer.train(recipe, [f"start={tmp_path / 'absent'}"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("error:.*is_gradient_checkpointing:FutureWarning")
+def test_adapting_warns_of_nothing() -> None:
+    add_lora(tiny_model(), Lora(r=2, dropout=0.0))
+
+
 def test_a_refused_resume_changes_nothing(recipe: Path, tmp_path: Path) -> None:
     out = trainer.train(recipe, out=tmp_path / "out")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emoverse.commands import loading
 from emoverse.commands.faces import Person
-from emoverse.commands.options import Json, Model
+from emoverse.commands.options import Json, Model, refuse_idle, target
 from emoverse.errors import EmoVerseError
-from emoverse.terminal import complain, tables, waiting, write_json
+from emoverse.terminal import complain, tables, waiting, write_json, wrote
 
 if TYPE_CHECKING:
     from emoverse.inference.analysis import Analysis
@@ -22,6 +23,24 @@ FILM_TASKS = (*CLIP_TASKS, "ecpe")
 CAMERA_TASKS = ("er", "fer")
 # Transcripts that say when something is said.
 _TIMED = (".srt", ".vtt", ".ass", ".ssa", ".json")
+# What options are for that some kinds of input have no use for.
+_PURPOSE = {
+    "tasks": "clips, films, folders and cameras",
+    "film": "one video",
+    "speech": "clips, films and folders without a transcript",
+    "asr_model": "--speech asr",
+    "language": "--speech asr",
+    "silences": "films",
+    "person": "films",
+    "jsonl": "one film or folder",
+    "workers": "films and folders",
+    "every": "cameras",
+    "seconds": "cameras",
+}
+_CAMERA = ("every", "seconds")
+_FILM = ("silences", "person")
+_JOURNAL = ("jsonl", "workers")
+_SPEECH = ("asr_model", "language")
 # Seconds from which on a video is more than one clip.
 _LONG = 60.0
 
@@ -35,6 +54,7 @@ class Speech(str, Enum):
 
 
 def analyze(
+    ctx: typer.Context,
     clips: Annotated[
         list[str] | None,
         typer.Argument(metavar="CLIP", help="Videos or still images, or one folder of clips."),
@@ -75,15 +95,19 @@ def analyze(
         ),
     ] = None,
     speech: Annotated[
-        Speech,
+        Speech | None,
         typer.Option(
-            help="Film without transcript: recognise what is said; find where somebody speaks, "
-            "which needs no weights; or read every shot by its faces."
+            help="Without transcript: recognise what is said (asr); of a film, find where somebody "
+            "speaks (vad); or read faces alone (none). By default asr for a film, none for clips.",
+            show_default=False,
         ),
-    ] = Speech.asr,
+    ] = None,
     asr_model: Annotated[
-        str, typer.Option(metavar="NAME", help="Whisper model, or its folder, for --speech asr.")
-    ] = "small",
+        str,
+        typer.Option(
+            metavar="NAME", help="For --speech asr: base, large-v3, or a faster-whisper folder."
+        ),
+    ] = "base",
     language: Annotated[
         str | None, typer.Option(metavar="xx", help="What is spoken, for --speech asr.")
     ] = None,
@@ -111,7 +135,8 @@ def analyze(
     ] = None,
     json_file: Json = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one self-contained page.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one self-contained page.", callback=target),
     ] = None,
 ) -> None:
     """Read clips, a film, a folder of clips, a camera or a conversation.
@@ -124,19 +149,27 @@ def analyze(
     same. A film or folder whose run was ended goes on with the same command.
     """
     clips = clips or []
-    if (bool(clips), dialogue is not None, webcam is not None).count(True) != 1:
+    if not clips and dialogue is None and webcam is None:
         raise typer.BadParameter(
             "name one or more clips, a folder, a conversation with --dialogue, or --webcam."
         )
+    if (bool(clips), dialogue is not None, webcam is not None).count(True) > 1:
+        raise typer.BadParameter("give only one of clips, --dialogue and --webcam.")
     if text is not None and transcript is not None:
         raise typer.BadParameter("--text and --transcript say the same thing; give one of them.")
     if not clips and (text is not None or transcript is not None):
         where = "the conversation's file holds" if dialogue else "a camera cannot be told"
         raise typer.BadParameter(f"{where} what is said; leave out the text.")
+    if len(clips) > 1 and (text is not None or transcript is not None):
+        raise typer.BadParameter(
+            "--text and --transcript tell what is said in one clip; read the clips one by one, or "
+            "put them in a folder with a .txt of the same name beside each."
+        )
 
     if webcam is not None:
         if html or (json_file and json_file != "-"):
             raise typer.BadParameter("a camera has no end to write about; use --json - for lines.")
+        _refuse(ctx, "film", "speech", *_SPEECH, *_FILM, *_JOURNAL)
         from emoverse.commands import reading
 
         asked = _tasks(tasks, CLIP_TASKS, CAMERA_TASKS)
@@ -144,9 +177,13 @@ def analyze(
             webcam, model=model, tasks=asked, every=every, seconds=seconds, as_json=bool(json_file)
         )
         return
+    heard = asr_model if speech == Speech.asr else None  # of clips
     if len(clips) == 1 and Path(clips[0]).is_dir():
+        if speech == Speech.vad:
+            raise typer.BadParameter("--speech vad is for films; clips are read whole.")
         if text is not None or transcript is not None:
             raise typer.BadParameter("a folder's transcripts lie beside its clips.")
+        _refuse(ctx, *_FILM, *_CAMERA, *(() if heard else _SPEECH), *(("film",) if film else ()))
         asked = _tasks(tasks, CLIP_TASKS)
         from emoverse.commands import reading
 
@@ -154,6 +191,8 @@ def analyze(
             clips[0],
             model=model,
             tasks=asked,
+            asr_model=heard,
+            language=language,
             workers=workers,
             jsonl=jsonl,
             json_file=json_file,
@@ -168,6 +207,9 @@ def analyze(
         asked = _tasks(tasks, FILM_TASKS)
         if "ecpe" in asked and "er" not in asked:
             raise typer.BadParameter("--tasks ecpe needs er: causes are those of emotions.")
+        _refuse(ctx, *_CAMERA, *(("speech",) if transcript else ()))
+        if transcript or speech in (Speech.vad, Speech.none):
+            _refuse(ctx, *_SPEECH)
         from emoverse.commands import reading
 
         reading.film(
@@ -175,7 +217,7 @@ def analyze(
             model=model,
             tasks=asked,
             transcript=transcript,
-            speech=speech.value,
+            speech=(speech or Speech.asr).value,
             asr_model=asr_model,
             language=language,
             silences=silences,
@@ -188,7 +230,19 @@ def analyze(
         return
     if film or jsonl:
         raise typer.BadParameter("--film and --jsonl take one video or folder.")
-    _analyze_clips(clips, text, transcript, dialogue, model, tasks, json_file, html)
+    if speech == Speech.vad:
+        raise typer.BadParameter("--speech vad is for films; clips are read whole.")
+    if heard and (text is not None or transcript is not None or dialogue is not None):
+        raise typer.BadParameter("--speech asr recognises what is said; leave out the words.")
+    idle = (*_FILM, *_CAMERA, "workers", *(() if heard else _SPEECH))
+    _refuse(ctx, *idle, *(("tasks", "film", "speech") if dialogue else ()))
+    _analyze_clips(
+        clips, text, transcript, dialogue, model, tasks, heard, language, json_file, html
+    )
+
+
+def _refuse(ctx: typer.Context, *names: str) -> None:
+    refuse_idle(ctx, {name: _PURPOSE[name] for name in names})
 
 
 def _analyze_clips(
@@ -198,19 +252,18 @@ def _analyze_clips(
     dialogue: Path | None,
     model: str,
     tasks: str | None,
+    asr_model: str | None,
+    language: str | None,
     json_file: str | None,
     html: Path | None,
 ) -> None:
     chosen = _tasks(tasks, CLIP_TASKS)
     if transcript is not None:
-        from emoverse.files import read_text
-
-        text = " ".join(read_text(transcript).split())
-    from emoverse.inference.engine import load_model
+        text = _said_in(clips[0], transcript)
     from emoverse.inference.report import print_analysis, write_html
 
-    with waiting(f"Loading {model}"):
-        engine = load_model(model)
+    engine = loading.engine(model)
+    recogniser = loading.recogniser(asr_model) if asr_model else None
     console = tables(json_file)
     done: list[Analysis] = []
     rows: list[dict[str, Any]] = []
@@ -221,7 +274,8 @@ def _analyze_clips(
                 if dialogue:
                     analysis = engine.analyze_dialogue(dialogue)
                 else:
-                    analysis = engine.analyze(source, text=text, tasks=chosen)
+                    said = recogniser.text(source, language) if recogniser else text
+                    analysis = engine.analyze(source, text=said, tasks=chosen)
         except EmoVerseError as error:
             complain(str(error))
             failed = True
@@ -236,9 +290,32 @@ def _analyze_clips(
     if json_file and (done or len(rows) > 1):
         write_json(json_file, rows if len(rows) > 1 else rows[0])
     if html and done:
-        print(f"Wrote {write_html(done, html)}", file=sys.stderr)
+        wrote(write_html(done, html))
     if failed:
         raise typer.Exit(1)
+
+
+def _said_in(clip: str, transcript: Path) -> str:
+    """The words of one clip's transcript, without the times that it may have."""
+    if transcript.suffix.lower() not in _TIMED:
+        from emoverse.files import read_text
+
+        return " ".join(read_text(transcript).split())
+    from emoverse.faces import video
+    from emoverse.inference.transcripts import read_transcript, words
+
+    cues = read_transcript(transcript)
+    try:
+        end = video.probe(clip).duration
+    except EmoVerseError:
+        end = 0.0  # told where it is read
+    said = words(cues, end or math.inf)
+    if not said:
+        raise EmoVerseError(
+            f"{transcript}: it begins after {clip} has ended, at {end:.1f} s; check that it is the "
+            "right file."
+        )
+    return said
 
 
 def _is_film(

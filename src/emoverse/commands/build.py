@@ -13,9 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from emoverse.commands.options import Json
+from emoverse.commands.options import Json, refuse_idle
 from emoverse.terminal import complain, rated, write_json
 
+# Options of how clips are looked at; the latter are for photos as well.
+_LOOKING = ("engine", "workers", "timeout", "resume", "retry", "emotion_aus", "person")
+_SEEING = ("au_source", "caption_style")
 _CLIPS = "Its clips, when they are elsewhere."
 
 
@@ -33,6 +36,13 @@ class CaptionStyle(str, Enum):
     merr = "merr"
 
 
+class Engine(str, Enum):
+    """Where clips are looked at (`emoverse.emt.looks.Engine`)."""
+
+    local = "local"
+    ray = "ray"
+
+
 class AUSource(str, Enum):
     """What measures action units (`emoverse.faces.sources`)."""
 
@@ -43,6 +53,7 @@ class AUSource(str, Enum):
 
 
 def build(
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option(metavar="EMT", help="The dataset's folder.")],
     meld: Annotated[
         Path | None,
@@ -113,7 +124,9 @@ def build(
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds for a clip before it is given up.")
     ] = 600.0,
-    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    engine: Annotated[
+        Engine, typer.Option(help="Look at clips on this machine, or on a Ray cluster.")
+    ] = Engine.local,
     ray_address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, e.g. auto; else one is started.")
     ] = None,
@@ -182,7 +195,7 @@ def build(
         ("--ecf", ecf, {"--ecf-clips": ecf_clips}),
         ("--merr", merr, {"--merr-published": merr_published}),
         ("--clips", clips, {"--fps": fps}),
-        ("--engine ray", engine == "ray", {"--ray-address": ray_address}),
+        ("--engine ray", engine is Engine.ray, {"--ray-address": ray_address}),
         (
             "--describe-endpoint",
             describe_endpoint,
@@ -204,6 +217,10 @@ def build(
                 raise typer.BadParameter(f"{flag} goes with {needed}.")
     if not clips and (meld_clips or mosei_clips or mosi_clips or ecf_clips):
         raise typer.BadParameter("--no-clips looks at none; leave out where they are.")
+    if not clips:
+        refuse_idle(ctx, dict.fromkeys(_LOOKING, "clips, and --no-clips looks at none"))
+        if not faces:
+            refuse_idle(ctx, dict.fromkeys(_SEEING, "clips and photos, and there are none"))
     from emoverse.emt import build as steps
     from emoverse.emt.clips import Settings
     from emoverse.emt.looks import engine_of
@@ -222,7 +239,7 @@ def build(
     with ExitStack() as stack:
         work = steps.FaceWork(
             settings=settings if fps is None else replace(settings, max_fps=fps),
-            engine=engine_of(engine),
+            engine=engine_of(engine.value),
             workers=workers,
             timeout=timeout,
             resume=resume,
@@ -304,13 +321,16 @@ def _print_reasons(out: Path, told: Mapping[str, Any]) -> None:
         print(told["skipped"])
         return
     rejected = told["rejected"]
+    down = sum(rejected.values())
     why = f" ({_counts(rejected)})" if rejected else ""
     unasked = "" if told["unasked"] == 0 else f", {told['unasked'] or 'some'} were not asked about"
     print(
         f"Reasons: {told['accepted']:,} of {told['clips']:,} clips; "
-        f"{sum(rejected.values()):,} were turned down{why}, {told['failed']:,} failed{unasked}; "
-        f"see {out / 'reasons' / 'rejected.jsonl'}."
+        f"{down:,} {'was' if down == 1 else 'were'} turned down{why}, "
+        f"{told['failed']:,} failed{unasked}; see {out / 'reasons' / 'rejected.jsonl'}."
     )
+    if told["failure"] and not told["stopped"]:
+        complain(f"The first that failed: {told['failure'].rstrip('.')}.")
     for model, used in told["models"].items():
         if not used["answers"]:
             continue

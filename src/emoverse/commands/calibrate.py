@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emoverse.commands.options import Json
-from emoverse.terminal import counting, tables, write_json
+from emoverse.commands.options import Json, MediaRoot
+from emoverse.terminal import counting, output, tables, write_json
 
 if TYPE_CHECKING:
     from emoverse.evaluation.calibrate import Worth
@@ -43,10 +43,7 @@ def calibrate(
         Path | None,
         typer.Option(metavar="DIR", help="Where scores are kept; <MODEL>-calibration by default."),
     ] = None,
-    media_root: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The folder that the records' media paths start in."),
-    ] = None,
+    media_root: MediaRoot = None,
     json_file: Json = None,
 ) -> None:
     """Fit a model's probabilities to records that it has not seen: calibration.json.
@@ -55,13 +52,15 @@ def calibrate(
     form of DATA's conversations and the threshold from which on a cause is named. What that is
     worth is shown, each record judged by a fit without it.
     """
+    from emoverse.emt.media import root_of
     from emoverse.emt.record import load_records
     from emoverse.errors import EmoVerseError
     from emoverse.evaluation.calibrate import fit
-    from emoverse.evaluation.runs import model_sha256
+    from emoverse.evaluation.runs import log_of
     from emoverse.evaluation.weighing import draw, left_out, weigh
     from emoverse.inference import calibration
     from emoverse.inference.engine import load_model
+    from emoverse.models.trained import own_folder
 
     records = load_records(data)
     talks = [record for record in records if record.task == "ecpe"]
@@ -76,9 +75,9 @@ def calibrate(
     records = draw(records, limit)
     if not records:
         raise EmoVerseError(f"{data}: holds no MSA, ER or ECPE record to calibrate on.")
-    engine = load_model(str(model))
-    folder = out or model.with_name(f"{model.name}-calibration")
-    log = folder / f"{(model_sha256(str(model), calibrated=False) or 'model')[:16]}.jsonl"
+    model, media_root = own_folder(model), root_of(records, data, media_root)
+    engine = load_model(str(model), exact=True)
+    log = log_of(model, out, "calibration")
     with counting("Weighing") as progress:
         weighed = weigh(engine, records, log, media_root, progress)
     fitted, worth = fit(weighed, talks)
@@ -93,7 +92,6 @@ def calibrate(
 
 def _print(worth: Mapping[str, Worth]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
@@ -103,4 +101,4 @@ def _print(worth: Mapping[str, Worth]) -> None:
         for figure, before in one.before.items():
             row = (task.upper(), str(one.records)) if figure == "nll" else ("", "")
             table.add_row(*row, figure, f"{before:.3f}", f"{one.after[figure]:.3f}")
-    Console().print(table)
+    output().print(table)

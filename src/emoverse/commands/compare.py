@@ -51,7 +51,7 @@ def _print(console: Console, result: Mapping[str, Any]) -> None:
         title = f"{task.upper()}, protocol {result['protocol']}, {found['n']} answered by both"
         console.print(Text(title, style="bold"))
         table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
-        table.add_column("")
+        table.add_column("", overflow="fold")
         for name in ("A", "B", "B - A", "95% interval", "p"):
             table.add_column(name, justify="right")
         for name, row in found["figures"].items():

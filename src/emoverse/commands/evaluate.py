@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emoverse.commands.options import EndToEnd, Json
+from emoverse.commands.options import EndToEnd, Json, MediaRoot
 from emoverse.terminal import counting, print_scores, tables, write_json
 
 if TYPE_CHECKING:
@@ -65,12 +65,11 @@ def evaluate(
     ] = EndToEnd.paper,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where predictions, scores and the report go."),
+        typer.Option(
+            metavar="DIR", help="Where predictions, scores and the report go; else RECORDS-eval."
+        ),
     ] = None,
-    media_root: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The folder that the records' media paths start in."),
-    ] = None,
+    media_root: MediaRoot = None,
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="Answer only the first N records (semeval: conversations)."),

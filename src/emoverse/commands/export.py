@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from emoverse.commands.options import Json
+from emoverse.counts import number_of
 from emoverse.terminal import complain, tables, waiting, write_json
 
 
@@ -61,7 +62,7 @@ def export(
 
     with waiting(f"Writing {out}"):
         done = run(
-            dataset.read(emt),
+            dataset.filled(emt),
             dataset.root(emt),
             out,
             to.value,
@@ -78,6 +79,8 @@ def export(
                 highlight=False,
             )
     if done.missing:
-        complain(f"{len(done.missing):,} media files are missing, e.g. {done.missing[0]}.")
+        verb = "is" if len(done.missing) == 1 else "are"
+        lost = number_of(len(done.missing), "media file")
+        complain(f"{lost} {verb} missing, e.g. {done.missing[0]}.")
     if json_file:
         write_json(json_file, {"out": str(out)} | asdict(done))

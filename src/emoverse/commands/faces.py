@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from emoverse.commands.options import Json
-from emoverse.terminal import complain, print_faces, tables, waiting, write_json
+from emoverse.commands.options import Json, refuse_idle, target
+from emoverse.terminal import complain, print_faces, tables, waiting, write_json, wrote
 
 
 class Source(str, Enum):
@@ -43,7 +43,14 @@ class Style(str, Enum):
     merr = "merr"
 
 
+def _drawing(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".svg":
+        raise typer.BadParameter(f"{path}: the curve is drawn as SVG; name a file that ends so.")
+    return target(path)
+
+
 def faces(
+    ctx: typer.Context,
     clip: Annotated[
         str, typer.Argument(metavar="CLIP|OPENFACE.csv", help="A video, image or OpenFace output.")
     ],
@@ -68,7 +75,11 @@ def faces(
     ] = Style.paper,
     curve: Annotated[
         Path | None,
-        typer.Option(metavar="SVG", help="Draw the sum over time, with the chosen frame."),
+        typer.Option(
+            metavar="SVG",
+            help="Draw the sum over time, with the chosen frame.",
+            callback=_drawing,
+        ),
     ] = None,
     json_file: Json = None,
 ) -> None:
@@ -81,6 +92,8 @@ def faces(
     from emoverse.faces.captions import aus_of
     from emoverse.faces.sources import is_table, measure
 
+    if is_table(clip):
+        refuse_idle(ctx, {"source": "videos and images; OpenFace has measured a table already"})
     aus = aus_of(emotion) or None if au_sum is Sum.emotion else None
     with waiting(f"Reading {clip}"):
         found = measure(
@@ -101,6 +114,6 @@ def faces(
 
         image = None if is_table(clip) else drawing.peak_image(clip, found.peak)
         drawn = drawing.curve(found.frames, found.peak, found.caption, aus=aus, image=image)
-        write_text(curve, drawn)
+        wrote(write_text(curve, drawn))
     if json_file:
         write_json(json_file, {"source": clip, "measured_by": source.value} | asdict(found))

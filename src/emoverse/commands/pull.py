@@ -11,7 +11,12 @@ from emoverse.terminal import write_json
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="`compact`, or `demo` for the demo clip alone.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="compact; demo (the demo clip alone); whisper-base or whisper-large-v3 (speech)."
+        ),
+    ],
     json_file: Json = None,
 ) -> None:
     """Fetch weights into the cache folder, by pinned hash; an interrupted fetch is resumed.

@@ -7,24 +7,32 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emoverse import __version__
+from emoverse.commands import loading
+from emoverse.corpora import folder as clips_folder
+from emoverse.counts import number_of
 from emoverse.evaluation.runs import model_sha256
 from emoverse.files import sha256_of
 from emoverse.inference import webcam
-from emoverse.inference.engine import Engine, load_model
 from emoverse.inference.film import Progress, read_film
-from emoverse.inference.film_report import print_film, write_folder_page, write_page
-from emoverse.inference.folder import folder_result, read_folder
+from emoverse.inference.film_report import (
+    print_film,
+    print_folder,
+    write_folder_page,
+    write_page,
+)
+from emoverse.inference.folder import clip_names, folder_result, read_folder
 from emoverse.inference.journal import journal
+from emoverse.inference.listening import hear_film
 from emoverse.inference.speech import speech as stretches
-from emoverse.inference.speech import transcribe
 from emoverse.inference.timeline import film_result
 from emoverse.inference.transcripts import Cue, read_transcript
 from emoverse.inference.watching import processors
-from emoverse.terminal import complain, rated, tables, waiting, write_json
+from emoverse.terminal import complain, rated, tables, waiting, write_json, wrote
 
 
 def film(
@@ -55,18 +63,18 @@ def film(
             "person": person,
         }
     lines = jsonl or Path(f"{path.stem}.emoverse.jsonl")
-
-    def listen() -> Iterable[Cue]:
-        if cues is not None or speech == "none":
-            return cues or ()
-        with waiting(f"Listening to {clip}"):
-            if speech == "vad":
-                return [Cue(start, end, "") for start, end in stretches(path)]
-            return transcribe(path, asr_model, language)
-
     with journal(lines, "film", basis) as book:
-        engine = _engine(model)
+        engine = loading.engine(model)
         with _stages() as tell:
+
+            def listen() -> Iterable[Cue]:
+                if cues is not None or speech == "none":
+                    return cues or ()
+                if speech == "asr":
+                    return hear_film(path, book, loading.recogniser(asr_model), language, tell)
+                with waiting(f"Listening to {clip}"):
+                    return [Cue(start, end, "") for start, end in stretches(path)]
+
             read_film(
                 path,
                 book,
@@ -86,8 +94,8 @@ def film(
         if json_file:
             write_json(json_file, result)
         if html:
-            print(f"Wrote {write_page(result, book, html)}", file=sys.stderr)
-    print(f"Wrote {lines}", file=sys.stderr)
+            wrote(write_page(result, book, html))
+    wrote(lines)
 
 
 def folder(
@@ -95,6 +103,8 @@ def folder(
     *,
     model: str,
     tasks: Sequence[str],
+    asr_model: str | None,
+    language: str | None,
     workers: int | None,
     jsonl: Path | None,
     json_file: str | None,
@@ -102,10 +112,14 @@ def folder(
 ) -> bool:
     """Read a folder of clips; False when some of them could not be read."""
     path = Path(root)
+    clips_folder.read(path)  # without clips no journal is begun
     lines = jsonl or Path(f"{path.resolve().name}.emoverse.jsonl")
     basis = _basis(model, tasks) | {"folder": str(path.resolve())}
+    if asr_model:
+        basis["speech"] = {"model": asr_model, "language": language}
     with journal(lines, "folder", basis) as book:
-        engine = _engine(model)
+        engine = loading.engine(model)
+        recogniser = loading.recogniser(asr_model) if asr_model else None
         with _stages() as tell:
             notes = read_folder(
                 path,
@@ -115,17 +129,20 @@ def folder(
                 tasks=tasks,
                 workers=_workers(workers),
                 frames=engine.frames,
+                listen=partial(recogniser.text, language=language) if recogniser else None,
                 progress=lambda done, total: tell(f"Reading {root}", done, total),
             )
-        found = folder_result(book)
+        found = folder_result(book, clip_names(path))
         if html:
-            print(f"Wrote {write_folder_page(path, book, html)}", file=sys.stderr)
+            wrote(write_folder_page(path, book, html))
     failed = [row for row in found if "error" in row]
     for sentence in [*notes, *(row["error"] for row in failed)]:
         complain(sentence)
+    if console := tables(json_file):
+        print_folder(console, found)
     if json_file:
         write_json(json_file, found)
-    told = f"{len(found) - len(failed)} clips read, {len(failed)} could not be."
+    told = f"{number_of(len(found) - len(failed), 'clip')} read, {len(failed)} could not be."
     print(f"{told} Wrote {lines}", file=sys.stderr)
     return not failed
 
@@ -140,7 +157,7 @@ def live(
     as_json: bool,
 ) -> None:
     """Print what a camera sees, window by window, until Ctrl-C."""
-    engine = _engine(model)
+    engine = loading.engine(model)
     began = time.monotonic()
     try:
         for glance in webcam.look(
@@ -156,11 +173,6 @@ def live(
                 return
     except KeyboardInterrupt:
         return
-
-
-def _engine(model: str) -> Engine:
-    with waiting(f"Loading {model}"):
-        return load_model(model)
 
 
 def _basis(model: str, tasks: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emoverse.commands.options import Json, Protocol
+from emoverse.commands.options import Json, MediaRoot, Protocol
 from emoverse.terminal import counting, tables, write_json
 
 if TYPE_CHECKING:
@@ -66,10 +66,7 @@ def reproduce(
         Path, typer.Option(metavar="DIR", help="Where models, runs, tables and figures go.")
     ] = Path("reproduce"),
     protocol: Annotated[Protocol, typer.Option(help="How ECPE is scored.")] = Protocol.paper,
-    media_root: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The folder that the records' media paths start in."),
-    ] = None,
+    media_root: MediaRoot = None,
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="At most N records a task, drawn at random, the same for all."),

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emoverse.commands import loading
 from emoverse.commands.options import Model
 from emoverse.errors import EmoVerseError
-from emoverse.terminal import waiting
 
 if TYPE_CHECKING:
     from emoverse.inference.engine import Engine
+    from emoverse.inference.speech import Recogniser
 
 
 class Backend(str, Enum):
@@ -47,12 +48,21 @@ def serve(
         list[str] | None,
         typer.Option(metavar="M", help="A model that the page can compare with; repeatable."),
     ] = None,
+    asr_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Recognise what is said: base, large-v3, or a faster-whisper folder.",
+            show_default="no",
+        ),
+    ] = None,
     root: Annotated[
         list[Path] | None,
         typer.Option(metavar="DIR", help="Clips in this folder may be named by path; repeatable."),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where jobs are kept.", show_default=False)
+        Path | None,
+        typer.Option(metavar="DIR", help="Where jobs are kept.", show_default="the user's data"),
     ] = None,
     keep_days: Annotated[
         float | None,
@@ -69,7 +79,8 @@ def serve(
     max_seconds: Annotated[float, typer.Option(min=1, help="Longest clip outside of jobs.")] = 120,
     max_pending: Annotated[int, typer.Option(min=1, help="Requests under way; then 429.")] = 64,
     decoders: Annotated[
-        int | None, typer.Option(min=1, help="Decoding processes; one a core by default.")
+        int | None,
+        typer.Option(min=1, help="Decoding processes; by default one a core, at most 8."),
     ] = None,
 ) -> None:
     """Answer over HTTP: a web page, and an API for clips, conversations, long videos and chats."""
@@ -84,7 +95,6 @@ def serve(
         raise EmoVerseError(
             f"The server needs {error.name}; install it with `pip install 'emoverse[serve]'`."
         ) from None
-    from emoverse.inference.engine import load_model
     from emoverse.models.weights import face_landmarker
 
     standard = Settings()
@@ -95,6 +105,7 @@ def serve(
         model=model,
         page=page,
         others=tuple(also or ()),
+        asr_model=asr_model,
         backend=backend.value,
         endpoint=endpoint,
         backend_model=backend_model,
@@ -106,15 +117,18 @@ def serve(
         limits=Limits(upload=max_upload_mb << 20, clip_seconds=max_seconds, pending=max_pending),
     )
     engines: dict[str, Engine] = {}
-    app = create_app(settings, load=engines.__getitem__)
-    # Loaded here, so that a failure is told in one sentence.
-    for name in [*([model] if backend == Backend.local else []), *settings.others]:
-        with waiting(f"Loading {name}"):
-            engines[name] = load_model(name)
-    face_landmarker()
+    recognisers: dict[str, Recogniser] = {}
+    app = create_app(settings, load=engines.__getitem__, listen=recognisers.__getitem__)
     server = make_server(app, settings)
-    if page and port:
-        print(f"The page will be at {address(host, port)}", file=sys.stderr)
-    server.run()
+    with server.claimed():
+        # Loaded here, so that a failure is told in one sentence.
+        for name in [*([model] if backend == Backend.local else []), *settings.others]:
+            engines[name] = loading.engine(name)
+        if asr_model:
+            recognisers[asr_model] = loading.recogniser(asr_model)
+        face_landmarker()
+        if page and port:
+            print(f"The page will be at {address(host, port)}", file=sys.stderr)
+        server.run()
     if not server.started:
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emoverse.commands.options import Json
-from emoverse.terminal import counting, tables, waiting, write_json
+from emoverse.terminal import counting, tables, waiting, write_json, wrote
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,16 +53,14 @@ def stats(
     if card and not emt.is_dir():
         raise EmoVerseError(f"{emt}: a card describes a folder; name the dataset's folder.")
     with waiting(f"Reading {emt}"):
-        splits = dataset.read(emt)
+        splits = dataset.filled(emt)
         counts = statistics(splits)
     if console := tables(json_file):
         _print_counts(console, counts, list(splits))
     if json_file:
         write_json(json_file, counts)
     if card:
-        page = write_card(splits, emt, parquet=parquet.splits_in(emt))
-        if console:
-            console.print(f"Wrote {page}.", highlight=False, soft_wrap=True)
+        wrote(write_card(splits, emt, parquet=parquet.splits_in(emt)))
 
 
 def check(
@@ -96,7 +94,7 @@ def check(
         raise EmoVerseError(f"{emt}: records are dropped from a folder; name the dataset's folder.")
     known = meld_links(links) if links else None
     with waiting(f"Reading {emt}"):
-        splits = dataset.read(emt)
+        splits = dataset.filled(emt)
     paths = [path for part in splits.values() for record in part for path in record.media]
     seen = {}
     if media and paths:

@@ -17,7 +17,8 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the model and the log go.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the model and the log go; else runs/RECIPE."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = (
         False

@@ -42,6 +42,18 @@ def read(path: Path | str) -> dict[str, list[Record]]:
     return found
 
 
+def filled(path: Path | str) -> dict[str, list[Record]]:
+    """`read`, of a dataset that has records.
+
+    Raises:
+        EmoVerseError: likewise, or there is not one record.
+    """
+    found = read(path)
+    if not any(found.values()):
+        raise EmoVerseError(f"{path}: it holds no records; name another dataset.")
+    return found
+
+
 def root(path: Path | str) -> Path:
     """The folder that the records' relative media paths start from."""
     path = Path(path)

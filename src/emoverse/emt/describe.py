@@ -95,15 +95,16 @@ def describe_clips(
 
     Returns:
         Reasons by clip id, in the clips' order, and the report: `clips`, `accepted`, `rejected`
-        (clips per check), `failed`, `unasked` (None when unknown), `skipped` or `stopped` (a
-        sentence, else None), `models` (per model: answers, tokens_in, tokens_out, uncounted,
-        cost), `cost` (US dollars, None without prices), `prompts` (their SHA-256), and `run`:
-        asked, cached, tokens_in, tokens_out and cost of this call alone.
+        (clips per check), `failed`, `failure` (why the first of them did, else None), `unasked`
+        (None when unknown), `skipped` or `stopped` (a sentence, else None), `models` (per model:
+        answers, tokens_in, tokens_out, uncounted, cost), `cost` (US dollars, None without prices),
+        `prompts` (their SHA-256), and `run`: asked, cached, tokens_in, tokens_out and cost of this
+        call alone.
 
     Raises:
         EmoVerseError: an endpoint's URL or a prompt file is unusable. A failing clip never
             raises, it is counted; after ten in a row, or when the endpoint turns everybody
-            away, the rest is left unasked.
+            away or cannot be reached from the beginning, the rest is left unasked.
     """
     total = len(clips) if isinstance(clips, Sized) else None
     if endpoint is None:
@@ -168,6 +169,7 @@ class _Run:
     turned_down: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    answering: set[Endpoint] = field(default_factory=set)
     failed_in_a_row: int = 0
     stopped: str | None = None
 
@@ -250,8 +252,11 @@ async def _one(place: int, clip: Clip, describer: _Model, reasoner: _Model, run:
         told = {"id": clip.id, "step": step, "check": "failed", "detail": str(error)}
         run.turned_down.setdefault(place, []).append(told)
         run.failed_in_a_row += isinstance(error, EndpointError)
+        asked = (describer if step == "describe" else reasoner).endpoint
         if isinstance(error, EndpointError) and error.hopeless:
             run.stopped = f"The endpoint turns every question away: {error}"
+        elif isinstance(error, EndpointError) and error.unreachable and asked not in run.answering:
+            run.stopped = f"The endpoint cannot be reached: {error}"
         elif run.failed_in_a_row >= _GIVE_UP_AFTER:
             run.stopped = f"{_GIVE_UP_AFTER} clips in a row failed, the last with: {error}"
     run.rows[place] = row
@@ -267,7 +272,10 @@ async def _accepted(
         if attempt:
             question = replace(question, temperature=_SECOND_TEMPERATURE, seed=attempt)
         async with model.places:
-            reply = await ask(model.client, model.endpoint, question, run.cache)
+            known = model.endpoint in run.answering
+            reply = await ask(model.client, model.endpoint, question, run.cache, known=known)
+        if reply.attempts:
+            run.answering.add(model.endpoint)
         run.usage[model.endpoint.model].add(reply)
         text, rejection = _checked(step, clip, reply)
         if rejection is None:
@@ -350,11 +358,13 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def _report(run: _Run, total: int | None) -> dict[str, Any]:
     rows = run.rows.values()
+    in_order = (run.rows[place] for place in sorted(run.rows))
     return {
         "clips": len(rows) if total is None else total,
         "accepted": sum("reason" in row for row in rows),
         "rejected": dict(sorted(Counter(r["rejected"] for r in rows if "rejected" in r).items())),
         "failed": sum("failed" in row for row in rows),
+        "failure": next((row["failed"] for row in in_order if "failed" in row), None),
         "unasked": _unasked(run, total),
         "skipped": None,
         "stopped": run.stopped,

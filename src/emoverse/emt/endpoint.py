@@ -104,11 +104,17 @@ class Reply:
 
 
 class EndpointError(Exception):
-    """No answer to one question; `hopeless` when no other question would get one either."""
+    """No answer to one question.
 
-    def __init__(self, message: str, *, hopeless: bool = False) -> None:
+    Attributes:
+        hopeless: no other question would get one either.
+        unreachable: nothing took the connection at the last attempt.
+    """
+
+    def __init__(self, message: str, *, hopeless: bool = False, unreachable: bool = False) -> None:
         super().__init__(message)
         self.hopeless = hopeless
+        self.unreachable = unreachable
 
 
 def connect(endpoint: Endpoint) -> httpx2.AsyncClient:
@@ -137,7 +143,12 @@ def connect(endpoint: Endpoint) -> httpx2.AsyncClient:
 
 
 async def ask(
-    client: httpx2.AsyncClient, endpoint: Endpoint, question: Question, cache: Path | None
+    client: httpx2.AsyncClient,
+    endpoint: Endpoint,
+    question: Question,
+    cache: Path | None,
+    *,
+    known: bool = True,
 ) -> Reply:
     """Answer a question from the cache, else from the endpoint.
 
@@ -146,6 +157,8 @@ async def ask(
         endpoint: where to ask.
         question: what to ask.
         cache: folder of kept answers; made when missing. None keeps nothing.
+        known: the endpoint has answered before, so that it is waited for when it cannot be
+            reached; one that never has is tried twice, for its URL may be wrong.
 
     Returns:
         The reply; with a cache it is on disk before it is returned.
@@ -158,16 +171,17 @@ async def ask(
         return reply
     body = _body(endpoint.model, question)
     for attempt in range(endpoint.retries + 1):
-        problem, wait = await _attempt(client, body, endpoint.timeout)
+        problem, wait, unreachable = await _attempt(client, body, endpoint.timeout)
         if isinstance(problem, Reply):
             if kept is not None:
                 row = {"model": endpoint.model} | asdict(problem)
                 del row["attempts"]
                 write_text(kept, json.dumps(row, ensure_ascii=False) + "\n")
             return Reply(**{**asdict(problem), "attempts": attempt + 1})
-        if attempt < endpoint.retries:
-            await asyncio.sleep(_pause(endpoint.back_off, attempt, wait))
-    raise EndpointError(f"{problem} ({endpoint.retries + 1} attempts)")
+        if attempt == endpoint.retries or (unreachable and attempt and not known):
+            break
+        await asyncio.sleep(_pause(endpoint.back_off, attempt, wait))
+    raise EndpointError(f"{problem} ({attempt + 1} attempts)", unreachable=unreachable)
 
 
 def cache_file(cache: Path, model: str, question: Question) -> Path:
@@ -210,27 +224,31 @@ def _data_url(image: bytes) -> str:
 
 async def _attempt(
     client: httpx2.AsyncClient, body: dict[str, Any], timeout: float
-) -> tuple[Reply | str, float | None]:
-    """The reply, or why there is none yet; and the seconds that the server asks to wait."""
+) -> tuple[Reply | str, float | None, bool]:
+    """The reply, or why there is none yet.
+
+    Beside it the seconds that the server asks to wait, and whether nothing took the connection.
+    """
     try:
         response = await asyncio.wait_for(client.post("chat/completions", json=body), timeout)
     except asyncio.TimeoutError:
-        return f"no answer in {timeout:g} s", None
+        return f"no answer in {timeout:g} s", None, False
     except httpx2.TransportError as error:
-        return f"no connection to {client.base_url} ({error or type(error).__name__})", None
+        why = f"no connection to {client.base_url} ({error or type(error).__name__})"
+        return why, None, isinstance(error, httpx2.ConnectError)
     except httpx2.RequestError as error:  # e.g. a body that is not packed as its header says
-        return f"an unreadable answer from {client.base_url} ({error})", None
+        return f"an unreadable answer from {client.base_url} ({error})", None, False
     if response.status_code in _PASSING:
-        return f"HTTP {response.status_code}{_told(response)}", _ordered_wait(response)
+        return f"HTTP {response.status_code}{_told(response)}", _ordered_wait(response), False
     if response.status_code != 200:
         raise EndpointError(
             f"HTTP {response.status_code} from {response.url}{_told(response)}",
             hopeless=response.status_code in _HOPELESS,
         )
     try:
-        return _reply(response.json()), None
+        return _reply(response.json()), None, False
     except (ValueError, LookupError, TypeError):  # a proxy's page, a cut or foreign answer
-        return f"not a chat completion: {response.text[:80]!r}", None
+        return f"not a chat completion: {response.text[:80]!r}", None, False
 
 
 def _reply(answer: Any) -> Reply:

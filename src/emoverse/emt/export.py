@@ -83,6 +83,8 @@ def export(
         for split, part in splits.items()
     }
     chosen = {split: part for split, part in chosen.items() if part}
+    if not any(splits.values()):
+        raise EmoVerseError(f"{root}: no records in it; name another dataset.")
     if not chosen:
         raise EmoVerseError(f"{root}: no records of the tasks {', '.join(tasks)}; name others.")
     if out.resolve() == root.resolve():

@@ -162,7 +162,7 @@ def sweep(out: Path) -> None:
     inside = chain.from_iterable(folder.rglob(".*") for folder in folders)
     for file in (*out.glob(".*"), *inside):
         if _TEMPORARY.fullmatch(file.name):
-            file.unlink()
+            file.unlink(missing_ok=True)  # its process may still end
 
 
 class _Hashes:

@@ -9,11 +9,44 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.faces import video
 from emoverse.files import sha256_of
 
 Progress = Callable[[int, int], None]
+
+
+def root_of(
+    records: Iterable[Record], data: Path | str, named: Path | str | None = None
+) -> Path | None:
+    """The folder that records' media paths start in.
+
+    Args:
+        records: those of `data`.
+        data: their file. Its folder and the one above are looked at, for `emoverse build` writes
+            records into both, and then the working folder.
+        named: by the user, in place of looking.
+
+    Returns:
+        The first folder with some of the media; that of `data` when none has any; None when the
+        records name no media and the user no folder.
+
+    Raises:
+        EmoVerseError: `named` is no folder.
+    """
+    if named is not None:
+        if not Path(named).is_dir():
+            raise EmoVerseError(f"{named}: no such folder; name the one that the media lie in.")
+        return Path(named)
+    media = {name for record in records for name in record.media}
+    if not media:
+        return None
+    near = Path(data).resolve().parent
+    for folder in (near, near.parent, Path.cwd()):
+        if any((folder / name).is_file() for name in media):
+            return folder
+    return near
 
 
 @dataclass(frozen=True, slots=True)

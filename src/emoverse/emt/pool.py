@@ -186,7 +186,8 @@ class _Worker(Generic[Task]):
                 how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
                 if not self._ready:
                     raise EmoVerseError(
-                        f"The workers cannot start ({how}); try `emoverse faces` on one clip."
+                        f"The workers cannot start ({how}); in a script, put what starts them "
+                        'under `if __name__ == "__main__":`, else try `emoverse faces` on one clip.'
                     ) from None
                 return _Outcome(f"crashed the worker ({how})", lost=True, again=True)
             if kind == "cannot start":

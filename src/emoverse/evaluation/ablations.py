@@ -17,7 +17,7 @@ from emoverse.m2se.recipe import Recipe, load_recipe, to_dict
 from emoverse.training import checkpoint
 from emoverse.training.distributed import join
 from emoverse.training.folder import save_model
-from emoverse.training.opening import open_model
+from emoverse.training.opening import keep_vit, open_model
 from emoverse.training.trainer import train as train_recipe
 
 DONE = "trained.json"
@@ -124,7 +124,8 @@ def untrained(recipe: Recipe, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    save_model(open_model(recipe, folder, join()), replace(recipe, stages=()), folder)
+    keep_vit(recipe, folder)
+    save_model(open_model(recipe, join()), replace(recipe, stages=()), folder)
 
 
 def _recipe(

@@ -17,7 +17,7 @@ from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.predictions import Answer
 from emoverse.evaluation.reliability import polarity, right
-from emoverse.evaluation.score import Scored
+from emoverse.evaluation.scored import Scored
 from emoverse.faces import video
 from emoverse.tasks import ecpe, eri, fer
 

@@ -21,7 +21,7 @@ from emoverse.evaluation.intervals import (
 )
 from emoverse.evaluation.runner import scored_run
 from emoverse.evaluation.runs import Run, load_run
-from emoverse.evaluation.score import HEADLINES, Scored, check_protocol
+from emoverse.evaluation.scored import HEADLINES, Scored, check_protocol
 from emoverse.evaluation.semeval import pairs_of, score_semeval
 
 RESAMPLES = 10_000
@@ -54,7 +54,8 @@ def compare(
         (how often the difference falls on the other side of 0, twice, never below 2 in resamples).
 
     Raises:
-        EmoVerseError: a folder holds no run, or the two are not about the same data.
+        EmoVerseError: a folder holds no run, the two are not about the same data, or nothing that
+            they answered has a figure.
     """
     check_protocol(protocol)
     if protocol == "semeval":
@@ -65,16 +66,22 @@ def compare(
     if not common:
         raise EmoVerseError(f"{a} and {b} have answered no record in common; finish them first.")
     first, second = (scored_run(_only(run, common), protocol) for run in runs)
+    tasks = {
+        one.task: _of_records(one, two, resamples, seed)
+        for one, two in zip(first, second, strict=True)
+        if one.records
+    }
+    if not any(found["figures"] for found in tasks.values()):
+        raise EmoVerseError(
+            f"{a} and {b} have nothing to compare: what they answered has no gold answers or no "
+            "figures. Of a run of protocol semeval name its folder, and --protocol semeval."
+        )
     return {
         "protocol": protocol,
         "data_sha256": runs[0].settings["data_sha256"],
         "runs": [_told(run.folder, run, len(run.answers)) for run in runs],
         "bootstrap": {"level": LEVEL, "resamples": resamples, "seed": seed},
-        "tasks": {
-            one.task: _of_records(one, two, resamples, seed)
-            for one, two in zip(first, second, strict=True)
-            if one.records
-        },
+        "tasks": tasks,
     }
 
 

@@ -21,7 +21,7 @@ from emoverse.evaluation.predictions import Answer
 from emoverse.evaluation.report import write_report
 from emoverse.evaluation.runner import Answerer, ask, asked, score_predictions, scored_run
 from emoverse.evaluation.runs import CONVERSATIONS, REPORT, SCORES, Run, load_run
-from emoverse.evaluation.score import Scored
+from emoverse.evaluation.scored import Scored
 from emoverse.evaluation.semeval import Conversation, load_semeval, semeval_figures
 from emoverse.files import read_json, sha256_of, write_json
 from emoverse.tasks import ecpe, er

@@ -13,6 +13,7 @@ from emoverse.files import write_json, write_text
 from emoverse.inference.analysis import Analysis
 from emoverse.inference.plots import clock
 from emoverse.inference.report import FOOTNOTE, environment, tone
+from emoverse.models.trained import name_of
 
 TASKS = ("eri", "er", "msa")
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -93,7 +94,7 @@ def _view(model: str, analysis: Analysis) -> dict[str, Any]:
         if task in answers
     }
     return {
-        "model": model if model == "compact" else Path(model).name,
+        "model": name_of(model),
         "sha256": model_sha256(model),
         "reason": answers["eri"].text,
         "query": answers["eri"].query,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from emoverse.emt.record import load_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.gold import gold_label, turns_key
-from emoverse.evaluation.score import Scored
+from emoverse.evaluation.scored import Scored
 from emoverse.evaluation.semeval import Conversation, is_semeval_file, load_semeval
 from emoverse.files import read_json, write_json
 from emoverse.tasks import ecpe, labels

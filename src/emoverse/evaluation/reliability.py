@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from emoverse.evaluation.score import Scored
+from emoverse.evaluation.scored import Scored
 from emoverse.tasks import labels
 
 BINS = 10

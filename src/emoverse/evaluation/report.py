@@ -11,7 +11,7 @@ from typing import Any
 from emoverse.evaluation.browser import ERRORS, PICTURES, errors, speaker
 from emoverse.evaluation.intervals import intervals
 from emoverse.evaluation.reliability import polarity, reliability
-from emoverse.evaluation.score import Scored
+from emoverse.evaluation.scored import Scored
 from emoverse.files import write_text
 from emoverse.inference.report import TITLES, environment
 from emoverse.tasks import labels

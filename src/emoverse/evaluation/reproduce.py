@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emoverse.emt.media import root_of
 from emoverse.emt.record import Record, dump_records, load_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.compare import compare
@@ -68,7 +69,7 @@ def answered(
         table: says which tasks.
         out: the records asked go to `data/`, the answers to `runs/`.
         protocol: see `emoverse.evaluation.runner.evaluate`.
-        media_root: likewise; the folder of the first file by default.
+        media_root: likewise; looked for beside the first file.
         limit: at most this many records a task, drawn at random, the same for every model;
             conversations whole.
         floors_train: for the floors, see `emoverse.evaluation.floors.floors`.
@@ -104,7 +105,7 @@ def answered(
                 file,
                 protocol=protocol,
                 out=folder,
-                media_root=media_root or data[0].parent,
+                media_root=root_of(load_records(file), data[0], media_root),
                 floors_train=floors_train if task == "ecpe" else None,
                 engine=engine,
                 progress=progress,

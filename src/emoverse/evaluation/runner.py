@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emoverse.emt.endpoint import Endpoint
+from emoverse.emt.media import root_of
 from emoverse.emt.record import Record, load_records
 from emoverse.errors import EmoVerseError
 from emoverse.evaluation.floors import floors
@@ -31,10 +32,12 @@ from emoverse.evaluation.runs import (
     training_of,
     writing,
 )
-from emoverse.evaluation.score import HEADLINES, Scored, block, check_protocol, prepare
+from emoverse.evaluation.score import block
+from emoverse.evaluation.scored import HEADLINES, Scored, check_protocol, prepare
 from emoverse.evaluation.semeval import is_semeval_file
-from emoverse.evaluation.traps import rows as trap_rows
+from emoverse.evaluation.traps import trap_rows
 from emoverse.files import write_json
+from emoverse.models.trained import name_of
 
 
 class Answerer(Protocol):
@@ -70,10 +73,10 @@ def evaluate(
         protocol: `paper` or `strict`.
         out: folder for predictions.jsonl, scores.json and report.html; None is
             `<data's name>-eval` in the working folder.
-        media_root: where relative media paths start.
+        media_root: where relative media paths start; by default see `emt.media.root_of`.
         limit: only the first so many records; a later call may raise it.
         floors_train: a training set for the floors, see `emoverse.evaluation.floors.floors`.
-        derive_scores: see `emoverse.evaluation.score.prepare`.
+        derive_scores: see `emoverse.evaluation.scored.prepare`.
         open_vocabulary: likewise.
         engine: answers in place of the model of that name.
         progress: called with (answered, all) records.
@@ -104,7 +107,7 @@ def evaluate(
         data,
         records,
         out,
-        media_root=media_root,
+        media_root=root_of(records, data, media_root),
         limit=limit,
         floors_train=floors_train,
         progress=progress,
@@ -138,7 +141,7 @@ def asked(model: str, engine: Answerer | None = None) -> Asked:
     if engine is not None:
         name = str(getattr(engine, "name", None) or Path(model).name)
         return Asked(model, name, getattr(engine, "sha256", None), lambda: engine)
-    name = model if model == "compact" else Path(model).name
+    name = name_of(model)
     load = functools.cache(lambda: _loaded(model))
     return Asked(model, name, model_sha256(model), load, training_of(model))
 
@@ -219,7 +222,7 @@ def score_predictions(
     Args:
         out: a folder that `evaluate` wrote.
         protocol: `paper` or `strict`.
-        derive_scores: see `emoverse.evaluation.score.prepare`.
+        derive_scores: see `emoverse.evaluation.scored.prepare`.
         open_vocabulary: likewise.
         judge: a language model that rates ERI answers, see `emoverse.evaluation.judge`; its
             replies are kept in `out/judge`.
@@ -327,7 +330,7 @@ def _further(
 def _loaded(model: str) -> Answerer:
     from emoverse.inference.engine import load_model  # heavy
 
-    engine: Answerer = load_model(model)
+    engine: Answerer = load_model(model, exact=True)
     return engine
 
 

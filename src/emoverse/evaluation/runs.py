@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,7 +27,7 @@ from emoverse.evaluation.predictions import Answer
 from emoverse.files import read_json, sha256_of, write_json
 from emoverse.inference import calibration
 from emoverse.models import weights
-from emoverse.models.trained import ADAPTER, folder_of, known_recipe
+from emoverse.models.trained import ADAPTER, LANGUAGE, folder_of, known_recipe
 
 PREDICTIONS = "predictions.jsonl"
 SETTINGS = "run.json"
@@ -181,6 +181,49 @@ def append(path: Path, rows: Iterator[Mapping[str, Any]]) -> Iterator[int]:
         os.fsync(sink.fileno())
 
 
+def logged(
+    records: Sequence[Record],
+    log: Path,
+    rows: Callable[[Sequence[Record]], Iterator[Mapping[str, Any]]],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Rows of all records by `fingerprint`, those that `log` lacks asked for and appended.
+
+    Args:
+        records: any.
+        log: a JSONL file.
+        rows: asks the model; each row's `key` is its record's fingerprint. A record without a row
+            is asked for again the next time.
+        progress: called with (done, all) records.
+
+    Raises:
+        EmoVerseError: another process writes that file.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with writing(log):
+        done = _kept(log)
+        waiting = [record for record in records if fingerprint(record) not in done]
+        before = len(records) - len(waiting)
+        if progress:
+            progress(before, len(records))
+        for count in append(log, rows(waiting)):
+            if progress:
+                progress(before + count, len(records))
+        return _kept(log)
+
+
+def log_of(model: Path, out: Path | None, what: str) -> Path:
+    """Where answers of a model are kept for what is fitted to it.
+
+    Args:
+        model: its folder.
+        out: a folder; None is `<model>-<what>` beside the model's.
+        what: is fitted.
+    """
+    folder = out or model.with_name(f"{model.name}-{what}")
+    return folder / f"{(model_sha256(str(model), calibrated=False) or 'model')[:16]}.jsonl"
+
+
 def answered(path: Path, records: Sequence[Record]) -> dict[str, Answer]:
     """Usable answers by record id, the latest of each; a line that is none is passed over."""
     if not path.is_file():
@@ -222,6 +265,8 @@ def model_sha256(model: str, *, calibrated: bool = True) -> str | None:
         for path in sorted(folder.iterdir())
         if path.suffix in _WEIGHTS and not path.name.startswith("checkpoint")
     ]
+    if (merged := folder / LANGUAGE / "model.safetensors").is_file():
+        files.append(merged)
     digest = hashlib.sha256()
     configs = (*_CONFIGS, calibration.FILE) if calibrated else _CONFIGS
     for path in [*files, *(folder / name for name in configs)]:
@@ -293,3 +338,10 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _kept(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.is_file():
+        return {}
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return {row["key"]: row for row in rows}

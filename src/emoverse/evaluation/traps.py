@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from emoverse.evaluation.score import Scored
+from emoverse.evaluation.scored import Scored
 from emoverse.tasks import ecpe, er, labels, msa
 from emoverse.tasks._metrics import accuracy, prf, weighted_f1
 
@@ -44,7 +44,7 @@ class Trap:
         return self.theirs - self.ours
 
 
-def rows(scored: Scored) -> list[dict[str, Any]]:
+def trap_rows(scored: Scored) -> list[dict[str, Any]]:
     """`traps` as plain JSON values."""
     return [asdict(trap) | {"points": trap.points} for trap in traps(scored)]
 

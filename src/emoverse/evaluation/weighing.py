@@ -6,7 +6,6 @@ A run that was stopped goes on, and whatever is fitted to them again asks nothin
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoverse.emt.record import Record
-from emoverse.evaluation.runs import append, fingerprint, writing
+from emoverse.evaluation.runs import fingerprint, logged
 from emoverse.inference.engine import Engine
 from emoverse.tasks import ecpe
 
@@ -46,15 +45,19 @@ def left_out(records: Sequence[Record], trained: Sequence[Record]) -> list[Recor
     return [record for record in records if record.query not in seen]
 
 
-def draw(records: Sequence[Record], limit: int = MOST) -> list[Record]:
-    """At most `limit` records of each task that is answered by labels, the same ones every time.
+def draw(
+    records: Sequence[Record], limit: int = MOST, tasks: Sequence[str] = TASKS_BY_LABEL
+) -> list[Record]:
+    """At most `limit` records of each task, the same ones every time.
 
     A conversation's ECPE records come together or not at all.
     """
     chosen: set[int] = set()
-    for task in TASKS_BY_LABEL:
+    for task in tasks:
         mine = [place for place, record in enumerate(records) if record.task == task]
-        chosen |= set(sorted(mine, key=lambda place: lot(records[place]))[:limit])
+        # FER's queries are all the same: its pictures tell its records apart.
+        order = sorted(mine, key=lambda place: (lot(records[place]), fingerprint(records[place])))
+        chosen |= set(order[:limit])
     return [record for place, record in enumerate(records) if place in chosen]
 
 
@@ -77,17 +80,7 @@ def weigh(
     Raises:
         EmoVerseError: a query is malformed, or another process writes that file.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with writing(log):
-        done = _kept(log)
-        waiting = [record for record in records if fingerprint(record) not in done]
-        before = len(records) - len(waiting)
-        if progress:
-            progress(before, len(records))
-        for count in append(log, _rows(engine, waiting, media_root)):
-            if progress:
-                progress(before + count, len(records))
-        done = _kept(log)
+    done = logged(records, log, lambda waiting: _rows(engine, waiting, media_root), progress)
     found = [(record, done[fingerprint(record)]) for record in records]
     return [
         Weighed(record, tuple(row["answers"]), np.array(row["logs"], float))
@@ -118,10 +111,3 @@ def _rows(
             "answers": posed.answers,
             "logs": [round(float(value), 5) for value in logs],
         }
-
-
-def _kept(path: Path) -> dict[str, dict[str, Any]]:
-    if not path.is_file():
-        return {}
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return {row["key"]: row for row in rows}

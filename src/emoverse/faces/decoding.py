@@ -18,14 +18,23 @@ if TYPE_CHECKING:
 
 # FFmpeg "decodes" plain text into pictures of letters; nobody means that.
 _NOT_VIDEO = {"tty"}
+# Headers that state a duration too short by less than this (seconds), or by a tenth, are honest.
+_FAR = 1.0
 
 
 @dataclass(slots=True)
 class Tally:
-    """Damage met while decoding one clip."""
+    """What was met while decoding one clip.
+
+    Attributes:
+        damaged: frames and packets that were skipped.
+        broken_off: the file could not be read to its end.
+        passed: there was a frame at or after the end that was asked for.
+    """
 
     damaged: int = 0
     broken_off: bool = False
+    passed: bool = False
 
 
 def open_clip(path: Path) -> tuple[InputContainer, VideoStream]:
@@ -68,6 +77,28 @@ def stated_duration(container: InputContainer, stream: VideoStream) -> float:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / 1_000_000 if container.duration else 0.0
+
+
+def runs_on(container: InputContainer, stream: VideoStream, duration: float) -> bool:
+    """Whether there is a picture well after the end that the headers state.
+
+    Only the packets near that end are read; the container stands elsewhere afterwards.
+    """
+    import av
+
+    clock = Clock(stream)
+    if not clock.known or not seek_to(container, stream, clock.origin + duration):
+        return False
+    least = clock.origin + duration + max(_FAR, 0.1 * duration)
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is None or packet.time_base is None:
+                continue
+            if float(packet.pts * packet.time_base) > least:
+                return True
+    except av.error.FFmpegError:
+        pass  # damage near the end, which decoding reports
+    return False
 
 
 def scanned_duration(path: Path) -> tuple[float, int]:

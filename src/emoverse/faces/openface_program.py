@@ -39,7 +39,7 @@ def find() -> Path:
     if on_path is None:
         raise EmoVerseError(
             f"OpenFace is not installed: neither {' nor '.join(PROGRAMS)} is on PATH; install "
-            f"OpenFace 2, set {SETTING} to its program, or use --source mediapipe."
+            f"OpenFace 2, set {SETTING} to its program, or use the source mediapipe."
         )
     return Path(on_path)
 

@@ -25,6 +25,7 @@ def spread(
     start: float = 0.0,
     end: float | None = None,
     side: int = SIDE,
+    max_pixels: int | None = None,
 ) -> tuple[list[Frame], float]:
     """The frames nearest to the middles of `count` equal parts of a clip, each once.
 
@@ -34,6 +35,7 @@ def spread(
         start: seconds; what lies before is no part of the clip, and times count from here.
         end: likewise; None is the end of the video.
         side: pixels of a frame's longer side, at most.
+        max_pixels: as in `video.lazy_frames`.
 
     Returns:
         The frames in order, and the seconds that they are spread over (0 for a still).
@@ -44,7 +46,9 @@ def spread(
     duration = video.probe(path).duration
     span = max(0.0, (duration if end is None else min(end, duration)) - start)
     rate = 2 * count / span if span > 0 else None
-    found = list(video.frames(path, max_fps=rate, max_side=side, start=start, end=end))
+    found = list(
+        video.frames(path, max_fps=rate, max_side=side, start=start, end=end, max_pixels=max_pixels)
+    )
     times = np.array([frame.timestamp for frame in found])
     middles = (np.arange(count) + 0.5) * span / count
     nearest = {int(np.abs(times - middle).argmin()) for middle in middles}
@@ -58,9 +62,10 @@ def jpegs(
     start: float = 0.0,
     end: float | None = None,
     side: int = SIDE,
+    max_pixels: int | None = None,
 ) -> tuple[bytes, ...]:
     """The frames of `spread` as JPEG files."""
-    frames, _ = spread(path, count, start=start, end=end, side=side)
+    frames, _ = spread(path, count, start=start, end=end, side=side, max_pixels=max_pixels)
     return tuple(jpeg(frame.image) for frame in frames)
 
 

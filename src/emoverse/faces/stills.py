@@ -56,7 +56,9 @@ def read(path: Path, max_side: int | None, warnings: list[str]) -> NDArray[np.ui
             raise EmoVerseError(f"{path} is not an image; name an image file.")
         pictures = getattr(image, "n_frames", 1)
         if pictures > 1 and image.format != "MPO":
-            warnings.append(f"{path}: only the first of its {pictures} pictures was used.")
+            note = f"{path}: only the first of its {pictures} pictures was used."
+            if note not in warnings:  # the picture may be asked for more than once
+                warnings.append(note)
         if max_side is not None:
             image.draft("RGB", (max_side, max_side))  # a JPEG is shrunk while it is decoded
         flat = _as_rgb(ImageOps.exif_transpose(image))

@@ -108,6 +108,7 @@ def analyse_faces(
     source: str = "mediapipe",
     person: str = "max",
     info: video.VideoInfo | None = None,
+    max_pixels: int | None = None,
 ) -> FaceTrack:
     """Measure a clip's faces and find the peak frame.
 
@@ -132,6 +133,7 @@ def analyse_faces(
         person: whose peak counts: `max`, that of the person with the highest one (Eq 2), or
             `speaker`, that of the one whose mouth moves most.
         info: what `video.probe` says of the whole clip, to spare asking for every part of it.
+        max_pixels: as in `video.lazy_frames`.
 
     Returns:
         The track; without any face its `peak` is None and a warning says so.
@@ -155,6 +157,7 @@ def analyse_faces(
         start=start,
         end=end,
         threads=threads,
+        max_pixels=max_pixels,
     )
     own = nullcontext(eyes) if eyes else detector(max_faces=max_faces, model=model)
     with own as opened:
@@ -165,7 +168,7 @@ def analyse_faces(
             again=frames,
             rate=rate,
             most=2 * max_frames,
-            sparse=rate < max_fps,
+            sparse=rate < min(max_fps, info.fps),
             emotion=emotion,
             aus=aus,
             min_confidence=min_confidence,

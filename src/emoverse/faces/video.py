@@ -23,6 +23,7 @@ from emoverse.faces.decoding import (
     Tally,
     decoded,
     open_clip,
+    runs_on,
     scanned_duration,
     seek_to,
     stated_duration,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 SEEK_FROM = 2.0
 # Slack when comparing times: Matroska rounds timestamps to whole milliseconds.
 _SLACK = 0.002
+# Where a part's first frame comes this late or later (seconds), the picture that stood on the
+# screen until then counts as well; in footage of usual rates one comes far sooner.
+_HELD = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +104,8 @@ class VideoInfo:
 def probe(path: Path | str) -> VideoInfo:
     """Look at a clip: its first frame is decoded, the rest is read from the headers.
 
+    A clip that goes on well after the end that its headers state is measured.
+
     Raises:
         EmoVerseError: the file is missing, a folder, empty, not a video, without a picture, or
             none of its frames can be decoded.
@@ -118,6 +124,8 @@ def probe(path: Path | str) -> VideoInfo:
             raise _undecodable(path)
         width, height = upright.size(first, stream.sample_aspect_ratio)
         rotation = upright.degrees(upright.turn(first))
+        if duration > 0 and runs_on(container, stream, duration):
+            duration = rate = 0.0  # the headers are wrong
     if duration <= 0:
         duration, seen = scanned_duration(path)
         count = count or seen
@@ -138,6 +146,7 @@ def frames(
     warnings: list[str] | None = None,
     start: float = 0.0,
     end: float | None = None,
+    max_pixels: int | None = None,
 ) -> Iterator[Frame]:
     """Stream a clip's sampled frames in order: the pictures of the `lazy_frames` that are due.
 
@@ -147,7 +156,13 @@ def frames(
         An iterator of frames; it decodes as it goes and may be abandoned at any time.
     """
     found = lazy_frames(
-        path, max_fps=max_fps, max_side=max_side, warnings=warnings, start=start, end=end
+        path,
+        max_fps=max_fps,
+        max_side=max_side,
+        warnings=warnings,
+        start=start,
+        end=end,
+        max_pixels=max_pixels,
     )
     return (Frame(one.index, one.timestamp, one.image()) for one in found if one.due)
 
@@ -161,6 +176,7 @@ def lazy_frames(
     start: float = 0.0,
     end: float | None = None,
     threads: int = 0,
+    max_pixels: int | None = None,
 ) -> Iterator[LazyFrame]:
     """Stream a clip's frames in order, each turned into a picture only on demand.
 
@@ -171,16 +187,20 @@ def lazy_frames(
             comes in between.
         max_side: pictures are shrunk until their longer side is at most this many pixels.
         warnings: sentences about damage that was skipped are appended here.
-        start: seconds; what lies before is left out, and indices and times count from here.
+        start: seconds; what lies before is left out, and indices and times count from here. A
+            picture from before that is still on the screen for `_HELD` seconds counts as the
+            part's first.
         end: seconds in the same clock; None reads to the clip's end.
         threads: decoding threads; 0 takes as many as FFmpeg likes.
+        max_pixels: width times height of a frame that is still taken; a stream may change its
+            size midway.
 
     Returns:
         An iterator of frames; it decodes as it goes and may be abandoned at any time.
 
     Raises:
         EmoVerseError: at once as in `probe` or for an argument out of range; while iterating
-            when no frame at all can be decoded.
+            when no frame at all can be decoded, or one has more than `max_pixels`.
     """
     path = _existing(path)
     if max_fps is not None and not (max_fps > 0 and math.isfinite(max_fps)):
@@ -196,7 +216,8 @@ def lazy_frames(
     if threads:
         stream.thread_count = threads
     step = None if max_fps is None else 1 / max_fps
-    return _stream(path, container, stream, step, max_side, notes, _Part(start, end))
+    part = _Part(start, end)
+    return _stream(path, container, stream, step, max_side, notes, part, max_pixels or math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +254,11 @@ def _stream(
     max_side: int | None,
     notes: list[str],
     part: _Part,
+    max_pixels: float,
 ) -> Iterator[LazyFrame]:
     tally = Tally()
     duration = part.of(stated_duration(container, stream))
-    last = -1.0
+    last = shown = -1.0
     turned: upright.Turn | None = None
     with container:
         if step is not None and step >= SEEK_FROM and duration > step and not part.start:
@@ -244,7 +266,12 @@ def _stream(
         else:
             chosen = _sampled(container, stream, step, tally, part)
         for index, time, image, due in chosen:
-            last = time
+            if image.width * image.height > max_pixels:
+                raise EmoVerseError(
+                    f"{path}: a frame has {image.width} x {image.height} pixels, and at most "
+                    f"{max_pixels} are taken here; make it smaller."
+                )
+            last, shown = time, time + _length(image)
             # Once a clip: PyAV ties a frame whose side data was read into a reference cycle, and
             # it stays in memory until the garbage collector happens to come by.
             turned = turned or upright.turn(image)
@@ -255,7 +282,7 @@ def _stream(
         raise _undecodable(path, part)
     if tally.damaged:
         notes.append(f"{path}: {tally.damaged} damaged frames or packets were skipped.")
-    missing = duration - last - (step or 0.0)
+    missing = 0.0 if tally.passed else duration - max(last + (step or 0.0), shown)
     if tally.broken_off or missing > max(1.0, 0.1 * duration):
         notes.append(f"{path}: the picture ends after {last:.1f} of {duration:.1f} seconds.")
 
@@ -272,13 +299,23 @@ def _sampled(
     jumped = (
         part.start > 0 and clock.known and seek_to(container, stream, clock.origin + part.start)
     )
+    length = math.inf if part.end is None else part.end - part.start
     due, index = 0.0, 0
+    held: VideoFrame | None = None
+    ends, damaged = 0.0, 0
     for image in decoded(container, stream, tally):
         time = clock.time(image, jumped=jumped) - part.start
         jumped = False
         if time < -_SLACK:
+            held, ends, damaged = image, time + _length(image), tally.damaged
             continue
-        if part.end is not None and time >= part.end - part.start - _SLACK:
+        tally.passed = time >= length - _SLACK
+        # After damage nobody knows what was on the screen.
+        if held and damaged == tally.damaged and (tally.passed or time >= _HELD):
+            yield 0, 0.0, held, True
+            index, due = 1, step or 0.0
+        held = None
+        if tally.passed:
             return
         time = max(0.0, time)
         on_grid = step is None or time >= due - _SLACK
@@ -287,6 +324,13 @@ def _sampled(
         if step is not None and on_grid:
             # On a grid, so that irregular frame times do not add up to a drift.
             due = step * (math.floor((time + _SLACK) / step) + 1)
+    if held and ends > _SLACK and damaged == tally.damaged and not tally.broken_off:
+        yield 0, 0.0, held, True
+
+
+def _length(image: VideoFrame) -> float:
+    """Seconds that the file says a frame is shown; 0 when it does not."""
+    return float((image.duration or 0) * (image.time_base or 0))
 
 
 def _sought(

@@ -61,6 +61,8 @@ class Calibration:
             (answers,) float64, summing to 1.
         """
         biases = self.biases.get(task, {})
+        if any(answer not in biases for answer in answers):
+            biases = {}  # another wording's: some of them would tip the scales
         added = np.array([biases.get(answer, 0.0) for answer in answers])
         logs = log_probabilities / self.temperatures.get(task, 1.0) + added
         shifted = np.exp(logs - logs.max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from emoverse.faces.captions import MOST_PHRASES
 from emoverse.tasks import fer
@@ -27,7 +28,8 @@ def caption_grammar(
         (words(f"{before}; {phrase}")[start:], code) for phrase, code in fer.phrases().items()
     ]
 
-    def allowed(written: Sequence[int]) -> list[int]:
+    @lru_cache(maxsize=1 << 14)  # the same beginnings come again and again
+    def following(written: tuple[int, ...]) -> list[int]:
         told: list[str] = []
         partial: list[int] = []
         options = openings
@@ -44,7 +46,7 @@ def caption_grammar(
                 follow |= {tokens[0] for tokens, _ in _untold(further, [*told, code])}
         return sorted(follow)
 
-    return allowed
+    return lambda written: following(tuple(written))
 
 
 def _fitting(options: Sequence[_Phrase], partial: Sequence[int]) -> list[list[int]]:

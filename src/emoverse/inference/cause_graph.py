@@ -7,14 +7,18 @@ goes from the speaker of the cause to the speaker who shows the emotion.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _LETTER = 8.2  # mean width of a letter at the drawing's font size of 15
+_CAPITAL, _WIDE = 11.6, 16.0  # of letters that are wider than most
 _HALF_HEIGHT = 18.0
-_LONGEST = 14  # letters of a name that are drawn
+_WIDEST = 14 * _LETTER  # of a name that is drawn
+# Characters that turn the text after them around; browsers lay out names in any script without.
+_TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 _FIRST_BEND, _NEXT_BEND = 52.0, 48.0
 _FIRST_LOOP, _NEXT_LOOP = 86.0, 54.0
 _HEAD = 9.0  # an arrow head's length
@@ -42,7 +46,8 @@ class Edge:
         x, y: middle of the label.
         label: the emotion, with its count when there are several.
         emotion: for the colour.
-        told: the same in words, with the utterances.
+        source, goal: names of the speakers, in full.
+        where: the utterances, in words.
     """
 
     path: str
@@ -51,7 +56,15 @@ class Edge:
     y: float
     label: str
     emotion: str
-    told: str
+    source: str
+    goal: str
+    where: str
+
+    @property
+    def told(self) -> str:
+        """All of it in words."""
+        whose = "their own" if self.goal == self.source else f"{self.goal}'s"
+        return f"{self.source} caused {whose} {self.emotion}: utterance {self.where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +88,7 @@ def cause_graph(
     Returns:
         None without any pair.
     """
-    speakers = {int(turn["index"]): str(turn.get("speaker") or "Someone") for turn in turns}
+    speakers = {int(turn["index"]): _name(turn) for turn in turns}
     known = [pair for pair in pairs if pair[0] in speakers and pair[2] in speakers]
     if not known:
         return None
@@ -95,14 +108,38 @@ def cause_graph(
         else:
             path, head, middle = _bow(nodes[source], nodes[goal], number)
         count = f" × {len(places)}" if len(places) > 1 else ""
-        whose = "their own" if goal == source else f"{goal}'s"
-        told = f"{source} caused {whose} {emotion}: utterance "
-        told += ", ".join(
+        where = ", ".join(
             f"{cause} itself" if cause == target else f"{cause} → {target}"
             for cause, target in places
         )
-        edges.append(Edge(path, head, *middle, f"{emotion}{count}", emotion, told))
+        label = f"{emotion}{count}"
+        edges.append(Edge(path, head, *middle, label, emotion, source, goal, where))
     return Graph(tuple(nodes.values()), tuple(edges), _box(tuple(nodes.values()), edges))
+
+
+def _name(turn: Mapping[str, Any]) -> str:
+    return str(turn.get("speaker") or "").translate(_TURNING) or "Someone"
+
+
+def _width(letter: str) -> float:
+    """Of a letter as drawn, rather too large than too small."""
+    if unicodedata.combining(letter):
+        return 0.0
+    if letter in "MWmw%@" or unicodedata.east_asian_width(letter) in "WF":
+        return _WIDE
+    return _LETTER if letter.isascii() and not letter.isupper() else _CAPITAL
+
+
+def _cut(name: str) -> tuple[str, float]:
+    """A name as drawn, and its width."""
+    widths = [_width(letter) for letter in name]
+    if sum(widths) <= _WIDEST:
+        return name, sum(widths)
+    fits, total = 0, _LETTER
+    while total + widths[fits] <= _WIDEST:
+        total += widths[fits]
+        fits += 1
+    return name[:fits] + "…", total
 
 
 def _placed(names: Sequence[str]) -> list[Node]:
@@ -113,8 +150,8 @@ def _placed(names: Sequence[str]) -> list[Node]:
     nodes = []
     for place, name in enumerate(names):
         angle = start + 2 * math.pi * place / count
-        short = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
-        half = max(26.0, 14.0 + _LETTER * len(short) / 2)
+        short, wide = _cut(name)
+        half = max(26.0, 14.0 + wide / 2)
         x, y = radius * math.cos(angle), radius * math.sin(angle)
         nodes.append(Node(round(x, 1), round(y, 1), half, short, name))
     return nodes

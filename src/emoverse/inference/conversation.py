@@ -10,11 +10,11 @@ there are so many.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from emoverse.emt.record import Record
-from emoverse.inference.interview import Question
+from emoverse.inference.interview import Prediction, Question
 from emoverse.inference.together import Ask
 from emoverse.tasks import ecpe
 
@@ -66,27 +66,33 @@ def windows(count: int) -> list[Window]:
 
 
 def find_causes(ask: Ask, turns: Sequence[ecpe.Turn], asked: int) -> Causes:
-    """Ask for the causes of a window's emotions.
+    """Ask for the causes of a window's emotions; see `cause_questions`."""
+    questions = cause_questions(turns, asked)
+    return found_causes(turns, ask(questions) if questions else [])
+
+
+def cause_questions(turns: Sequence[ecpe.Turn], asked: int) -> list[Question]:
+    """What is asked about the emotions of a window.
 
     Args:
-        ask: who answers.
         turns: of the window, in order; their `index` may be any rising numbers.
         asked: place of the first turn that is asked about, from 0 on.
-
-    Returns:
-        What was found, in the turns' own numbers.
     """
     # As in training, a conversation is numbered from 1 on.
     shown = [replace(turn, index=place) for place, turn in enumerate(turns, 1)]
-    questions = [
+    return [
         Question(Record(ecpe.query(shown, turn.index), "", "ecpe", id=str(turn.index)))
         for turn in shown[asked:]
         if turn.emotion != "neutral"
     ]
+
+
+def found_causes(turns: Sequence[ecpe.Turn], answers: Iterable[Prediction]) -> Causes:
+    """What the answers to `cause_questions` say, in the turns' own numbers."""
     numbers = {place: turn.index for place, turn in enumerate(turns, 1)}
     pairs: list[tuple[int, str, int]] = []
     probabilities: dict[int, dict[int, float]] = {}
-    for answer in ask(questions) if questions else ():
+    for answer in answers:
         pairs += [
             (numbers[int(e)], str(emotion), numbers[int(c)]) for e, emotion, c in answer.label
         ]

@@ -18,10 +18,11 @@ from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.faces import analyse_faces
 from emoverse.faces.spread import jpegs
-from emoverse.inference import calibration, scoring
+from emoverse.inference import calibration, phrases, scoring
 from emoverse.inference.analysis import Analysis
 from emoverse.inference.calibration import Calibration
 from emoverse.inference.caption_grammar import caption_grammar
+from emoverse.inference.dialogue import dialogue_interview, load_turns
 from emoverse.inference.generation import generate
 from emoverse.inference.interview import (
     CLIP_TASKS,
@@ -31,17 +32,17 @@ from emoverse.inference.interview import (
     Watched,
     check_tasks,
     clip_interview,
-    dialogue_interview,
-    load_turns,
 )
+from emoverse.inference.phrases import NONE, Phrases
 from emoverse.inference.questions import Posed, pose
 from emoverse.inference.reader import FaceReader, Reader, Sight
 from emoverse.inference.together import BATCH, together
 from emoverse.inference.watching import Piece, watch
 from emoverse.models import lean
 from emoverse.models.decoder import Branch
+from emoverse.models.language import Language
 from emoverse.models.lean import Lean
-from emoverse.models.trained import folder_of, known_recipe, load_trained
+from emoverse.models.trained import folder_of, known_recipe, load_trained, name_of
 from emoverse.tasks import eri, fer
 
 if TYPE_CHECKING:  # transformers' classes, which the compact model answers without
@@ -59,18 +60,24 @@ class Engine:
     """A loaded model that answers; made by `load_model`."""
 
     def __init__(
-        self, model: Lean | EmoVerse | Mllm, calibration: Calibration | None = None, **shown: Any
+        self,
+        model: Lean | EmoVerse | Mllm,
+        calibration: Calibration | None = None,
+        phrases: Mapping[str, Phrases] | None = None,
+        **shown: Any,
     ) -> None:
         """Wrap a loaded model; use `load_model` instead.
 
         Args:
             model: the compact model, or one with a processor.
             calibration: of its probabilities.
+            phrases: by task what it often writes; without them it writes more slowly.
             shown: with a processor, how clips are shown; see `FrameReader`.
         """
         self.model = model
         self.name = model.name
         self.calibration = calibration or Calibration()
+        self.phrases = phrases or {}
         self.reader: Reader = _reader(model, **shown)
         self.frames = self.reader.frames
         self._captions = caption_grammar(self.reader.words, self.reader.end)
@@ -115,18 +122,19 @@ class Engine:
         self,
         clip: Path | str,
         text: str | None = None,
-        tasks: Sequence[str] = CLIP_TASKS,
+        tasks: Sequence[str] | str = CLIP_TASKS,
     ) -> Analysis:
         """Read one clip: its faces, its peak frame, and the answers to `tasks`.
 
         Args:
             clip: a video or a still image.
             text: what is said in it; None when unknown.
-            tasks: among msa, er, fer, eri.
+            tasks: among msa, er, fer, eri; a text may name several, with commas between.
 
         Raises:
             EmoVerseError: the clip cannot be read, or a task is unknown.
         """
+        tasks = _named(tasks)
         check_tasks(tasks)
         watched = _watched(clip, self.frames)
         return self.conduct(clip_interview(watched, text, tasks, self.name))
@@ -134,14 +142,14 @@ class Engine:
     def analyze_many(
         self,
         clips: Sequence[tuple[Path | str, str | None]],
-        tasks: Sequence[str] = CLIP_TASKS,
+        tasks: Sequence[str] | str = CLIP_TASKS,
         workers: int = 1,
     ) -> Iterator[Analysis | EmoVerseError]:
         """Read many clips: faces are measured elsewhere, and twelve clips are asked about at once.
 
         Args:
             clips: each with what is said in it, None when unknown.
-            tasks: among msa, er, fer, eri.
+            tasks: see `analyze`.
             workers: processes that measure faces; 0 does it in this one.
 
         Yields:
@@ -150,6 +158,7 @@ class Engine:
         Raises:
             EmoVerseError: a task is unknown, or no process can start.
         """
+        tasks = _named(tasks)
         check_tasks(tasks)
         pieces = (Piece(n, str(clip), frames=self.frames) for n, (clip, _) in enumerate(clips))
         for batch in _batched(watch(pieces, workers=workers), BATCH):
@@ -202,8 +211,8 @@ class Engine:
         Args:
             questions: what is asked, with the clips that are shown.
             told: is called with a question's place and its free text (FER, ERI) so far, after
-                every new token; what it was told last may still be tidied in the prediction.
-                The text ends when it returns False.
+                every step, of one new token or some; what it was told last may still be tidied in
+                the prediction. The text ends when it returns False.
 
         Returns:
             One prediction per question, in order.
@@ -226,7 +235,7 @@ class Engine:
         told: Told | None = None,
         unwanted: Sequence[Sequence[str]] = (),
     ) -> list[Prediction]:
-        """One pass over all prompts and allowed answers; then the free texts go on from there."""
+        """Prompts and allowed answers are read; then the free texts go on from there."""
         start = time.perf_counter()
         asked, read = self._read(records, sights)
         branches: dict[int, Branch] = {}
@@ -240,26 +249,36 @@ class Engine:
         for task in dict.fromkeys(records[place].task for place in sorted(branches)):
             places = [place for place in sorted(branches) if records[place].task == task]
             mine = {n: branches[n] for n in places}
-            found |= self._written(task, mine, records, told, unwanted)
+            found |= self._written(task, mine, asked, told, unwanted)
         return [replace(found[n], seconds=found[n].seconds + share) for n in range(len(records))]
 
     def _read(
         self, records: Sequence[Record], sights: Sequence[Sight]
     ) -> tuple[list[Posed], list[np.ndarray | Branch]]:
-        """The records as questions, and what one pass over them and their answers finds."""
+        """The records as questions, and what is found by reading them with their answers."""
         features, seen = self.reader.look(sights)
         asked = [pose(self.reader, record, one) for record, one in zip(records, seen, strict=True)]
-        # Sorted, prompts that share a prefix are neighbours.
-        order = sorted(range(len(asked)), key=lambda n: asked[n].question.prompt)
-        read = scoring.read(self.model, [asked[n].question for n in order], features)
-        found = dict(zip(order, read, strict=True))
+        found: dict[int, np.ndarray | Branch] = {}
+        for model, places in self._by_model(asked):
+            # Sorted, prompts that share a prefix are neighbours.
+            order = sorted(places, key=lambda n: asked[n].question.prompt)
+            read = scoring.read(model, [asked[n].question for n in order], features)
+            found |= zip(order, read, strict=True)
         return asked, [found[n] for n in range(len(asked))]
+
+    def _by_model(self, asked: Sequence[Posed]) -> list[tuple[Language, list[int]]]:
+        """The questions that are run together, and what runs them: text has its own writer."""
+        written = [n for n, one in enumerate(asked) if not one.question.answers]
+        if not written or self.reader.writer is self.model:
+            return [(self.model, list(range(len(asked))))]
+        labels = [n for n, one in enumerate(asked) if one.question.answers]
+        return [(self.model, labels), (self.reader.writer, written)]
 
     def _written(
         self,
         task: str,
         branches: Mapping[int, Branch],
-        records: Sequence[Record],
+        asked: Sequence[Posed],
         told: Told | None,
         unwanted: Sequence[Sequence[str]],
     ) -> dict[int, Prediction]:
@@ -275,7 +294,7 @@ class Engine:
                 return told(places[row], str(decode(list(tokens))).strip())
 
             written = generate(
-                self.model,
+                self.reader.writer,
                 [branches[place] for place in places],
                 end=self.reader.end,
                 most=_MOST_TOKENS[task],
@@ -283,16 +302,19 @@ class Engine:
                 ban_repeats=8 if task == "eri" else 0,
                 unwanted=[self._spelt(unwanted[n]) for n in places] if unwanted else (),
                 told=heard if told else None,
-                fused=self.reader.fused(len(places)),
+                phrases=self.phrases.get(task, NONE),
+                prompts=[asked[place].question.prompt for place in places],
+                fused=self.reader.fused,
             )
             seconds = (time.perf_counter() - start) / len(places)
             for place, tokens in zip(places, written, strict=True):
                 text = str(decode(tokens)).strip()
                 label: Any = list(fer.parse(text))
                 if task == "eri":
-                    text = _whole_sentences(text)
+                    if len(tokens) >= _MOST_TOKENS[task]:
+                        text = _whole_sentences(text)
                     label = eri.parse(text)
-                found[place] = Prediction(records[place].id, text, label, seconds=seconds)
+                found[place] = Prediction(asked[place].record.id, text, label, seconds=seconds)
         return found
 
     def _spelt(self, words: Sequence[str]) -> list[list[int]]:
@@ -300,13 +322,15 @@ class Engine:
         return [self.reader.words(f" {word}") for word in words]
 
 
-def load_model(model: str = "compact") -> Engine:
+def load_model(model: str = "compact", *, exact: bool = False) -> Engine:
     """Load a model to answer with.
 
     Args:
         model: `compact`; or a folder: what `emoverse train`, `emoverse merge` or
             `emoverse convert` wrote, or any other image-text-to-text model of transformers. The
             latter run on a GPU where there is one.
+        exact: have the compact model decide in float32 what it otherwise decides in bfloat16 where
+            that is faster: for scores, which are to be the same everywhere.
 
     Raises:
         EmoVerseError: there is no such model, or its weights cannot be fetched.
@@ -320,17 +344,21 @@ def load_model(model: str = "compact") -> Engine:
     recipe = known_recipe(folder)
     whole = (folder / "config.json").is_file()
     if not whole and recipe.get("model", "compact") == "compact":
-        return Engine(lean.load(folder), calibration.load(folder))
+        compact = lean.load(folder, exact=exact)
+        known = phrases.load(folder, len(compact.llama.words))
+        return Engine(compact, calibration.load(folder), known)
     from emoverse.models import any_mllm
 
     mllm = any_mllm.load(str(folder)) if whole else load_trained(folder)
-    mllm = replace(mllm, name=folder.resolve().name)
+    mllm = replace(mllm, name=name_of(folder))
     if torch.cuda.is_available():
         mllm.network.to("cuda")
     shown = {"native": recipe.get("videos") == "native"}
     if "frames" in recipe:
         shown["frames"] = recipe["frames"]
-    return Engine(mllm, calibration.load(folder), **shown)
+    language: Any = mllm.language
+    known = phrases.load(folder, language.get_input_embeddings().num_embeddings)
+    return Engine(mllm, calibration.load(folder), known, **shown)
 
 
 def _reader(model: Lean | EmoVerse | Mllm, **shown: Any) -> Reader:
@@ -348,6 +376,13 @@ def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         yield batch
 
 
+def _named(tasks: Sequence[str] | str) -> Sequence[str]:
+    """Tasks as the command line names them are no sequence of letters."""
+    if isinstance(tasks, str):
+        return tuple(name.strip() for name in tasks.split(",") if name.strip())
+    return tasks
+
+
 def _watched(clip: Path | str, frames: int) -> Watched:
     start = time.perf_counter()
     track = analyse_faces(clip)
@@ -361,7 +396,5 @@ def _heard(told: Told, before: int, place: int, text: str) -> bool:
 
 def _whole_sentences(text: str) -> str:
     """Cut what a token limit left unfinished, when a whole sentence stands before it."""
-    if text.endswith((".", "!", "?")):
-        return text
-    whole = re.match(r".*[.!?](?=\s)", text, re.DOTALL)
+    whole = re.match(r".*[.!?…][\"'”’)]*(?=\s|$)", text, re.DOTALL)
     return whole[0] if whole else text

@@ -23,6 +23,7 @@ from emoverse.inference.conversation import CONTEXT, find_causes, windows
 from emoverse.inference.cuts import cuts
 from emoverse.inference.interview import CLIP_TASKS, Interview, Watched, check_tasks, clip_interview
 from emoverse.inference.journal import Journal
+from emoverse.inference.listening import film_rows
 from emoverse.inference.parts import Part, parts_of
 from emoverse.inference.together import Ask, batched, together
 from emoverse.inference.transcripts import Cue
@@ -128,7 +129,7 @@ def read_film(
     tell = progress or (lambda what, done, total: None)
     plan = _kept_plan(book) or _made_plan(film, book, listen, silences, tell)
     known = _Known(Cast(plan.cuts))
-    for row in book.rows():
+    for row in film_rows(book):
         known.take(row)
     left = [part for part in plan.parts if part.number not in known.answered]
     done = len(plan.parts) - len(left)
@@ -158,7 +159,7 @@ def check_film_tasks(tasks: Sequence[str]) -> None:
 
 
 def _kept_plan(book: Journal) -> Plan | None:
-    row = next(book.rows(), None)
+    row = next(film_rows(book), None)
     if row is None:
         return None
     info = VideoInfo(**row["film"] | {"path": Path(row["film"]["path"])})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from emoverse.counts import number_of
 from emoverse.files import write_text
 from emoverse.inference.cause_graph import Graph, cause_graph
-from emoverse.inference.folder import clip_rows
+from emoverse.inference.folder import clip_names, clip_rows
 from emoverse.inference.journal import Journal
 from emoverse.inference.plots import clock, ticks
 from emoverse.inference.report import FOOTNOTE, environment
@@ -50,6 +51,28 @@ def print_film(console: Console, result: Mapping[str, Any]) -> None:
     console.print(Text("Estimates of expression, not of what a person feels.", style="dim"))
 
 
+def print_folder(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each clip: what it shows, or why it could not be read.
+
+    Args:
+        console: where to.
+        rows: `folder.folder_result`'s.
+    """
+    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+    for name in ("Clip", "Sentiment", "Emotion", "Expression"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        if error := row.get("error"):
+            table.add_row(Text(row["clip"]), "", "", Text(str(error), style="red"))
+            continue
+        shown = _shown(row["analysis"]["answers"])
+        emotion = " ".join(filter(None, (shown["emotion"], shown["share"])))
+        cells = (shown["sentiment"] or "", emotion, shown["expression"] or "")
+        table.add_row(Text(row["clip"]), *(Text(cell) for cell in cells))
+    console.print(table)
+    console.print(Text("Estimates of expression, not of what a person feels.", style="dim"))
+
+
 def write_page(result: Mapping[str, Any], book: Journal, path: Path | str) -> Path:
     """Write one self-contained page (no external resources, no JavaScript) about a film.
 
@@ -78,20 +101,21 @@ def write_page(result: Mapping[str, Any], book: Journal, path: Path | str) -> Pa
 
 
 def write_folder_page(root: Path, book: Journal, path: Path | str) -> Path:
-    """Write one self-contained page about a folder's clips.
+    """Write one self-contained page about the clips that are in a folder now.
 
     Args:
         root: the folder.
         book: its journal.
         path: the page to write; parent folders are made.
     """
-    rows = sorted((_clip_row(row) for row in clip_rows(book)), key=lambda row: str(row["who"]))
+    counting = clip_rows(book, clip_names(root))
+    rows = sorted((_clip_row(row) for row in counting), key=lambda row: str(row["who"]))
     page = (
         environment()
         .get_template("folder.html.j2")
         .render(
             name=root.resolve().name,
-            facts=f"{len(rows)} clips",
+            facts=number_of(len(rows), "clip"),
             rows=[row | {"number": number} for number, row in enumerate(rows, 1)],
             footnote=FOOTNOTE,
         )
@@ -106,9 +130,9 @@ def facts(result: Mapping[str, Any]) -> str:
         [
             clock(round(film["duration"], 1)),
             f"{film['width']} x {film['height']}",
-            f"{len(result['utterances'])} utterances",
-            f"{people} {'face' if people == 1 else 'faces'}",
-            f"{len(result['pairs'])} causes",
+            number_of(len(result["utterances"]), "utterance"),
+            number_of(people, "face"),
+            number_of(len(result["pairs"]), "cause"),
             f"model {result['model']}",
         ]
     )

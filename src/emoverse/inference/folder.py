@@ -7,12 +7,13 @@ goes on passes over the clips that have a line, as long as neither clip nor word
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emoverse.corpora import folder as clips_folder
 from emoverse.corpora.records import Utterance
+from emoverse.corpora.tables import clip_files
 from emoverse.errors import EmoVerseError
 from emoverse.faces import FaceTrack
 from emoverse.inference.analysis import Analysis
@@ -35,6 +36,7 @@ def read_folder(
     tasks: Sequence[str] = CLIP_TASKS,
     workers: int = 1,
     frames: int = 0,
+    listen: Callable[[Path], str | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Read every clip of a folder that has no line yet.
@@ -48,6 +50,7 @@ def read_folder(
         tasks: among msa, er, fer, eri.
         workers: processes that look at clips, see `watching.watch`.
         frames: pictures of a clip that the model wants beside its faces, `Reader.frames`.
+        listen: recognises what is said in a clip without a transcript.
         progress: told (done, all).
 
     Returns:
@@ -59,45 +62,73 @@ def read_folder(
     check_tasks(tasks)
     root = Path(root)
     found, problems = clips_folder.read(root)
-    states = {row["clip"]: row["state"] for row in book.rows()}
-    left = [one for one in found if states.get(_name(one, root)) != _state(one)]
+    known = {row["clip"]: row["state"] for row in book.rows()}
+    # Taken before any clip is looked at: one that changes meanwhile is read anew by the next run.
+    states = {_name(one, root): _state(one) for one in found}
+    left = [one for one in found if known.get(_name(one, root)) != states[_name(one, root)]]
     done = len(found) - len(left)
     if progress:
         progress(done, len(found))
     pieces = (Piece(n, str(one.clip), frames=frames) for n, one in enumerate(left))
     for batch in batched(watch(pieces, workers=workers), BATCH):
         read = [(left[seen.piece.number], seen) for seen in batch]
-        for one, row in _answered(read, ask, model, tasks):
-            book.add({"kind": "clip", "clip": _name(one, root), "state": _state(one), **row})
+        said = [_said(one, seen, listen) for one, seen in read]
+        for one, row in _answered(read, said, ask, model, tasks):
+            name = _name(one, root)
+            book.add({"kind": "clip", "clip": name, "state": states[name], **row})
             done += 1
             if progress:
                 progress(done, len(found))
     return [str(problem) for problem in problems]
 
 
-def folder_result(book: Journal) -> list[dict[str, Any]]:
-    """The clips' lines without pictures, by name; of a clip that was read twice, the later one."""
-    kept = {row["clip"]: row for row in book.rows()}
+def clip_names(root: Path | str) -> frozenset[str]:
+    """What the journal calls the clips that are in a folder now.
+
+    Raises:
+        EmoVerseError: `root` is not a folder.
+    """
+    root = Path(root)
+    return frozenset(file.relative_to(root).as_posix() for file in clip_files(root))
+
+
+def folder_result(book: Journal, names: Container[str]) -> list[dict[str, Any]]:
+    """The lines of the clips `names` without pictures, by name; a clip read twice has the later."""
+    kept = {row["clip"]: row for row in book.rows() if row["clip"] in names}
     return [
         {name: value for name, value in kept[clip].items() if name not in ("picture", "state")}
         for clip in sorted(kept)
     ]
 
 
-def clip_rows(book: Journal) -> Iterator[dict[str, Any]]:
-    """The lines that count, with their pictures, in the journal's order; streamed."""
+def clip_rows(book: Journal, names: Container[str]) -> Iterator[dict[str, Any]]:
+    """The lines that count of the clips `names`, with their pictures, in the journal's order.
+
+    They are streamed; a clip that is gone keeps its lines in the journal.
+    """
     last = {row["clip"]: number for number, row in enumerate(book.rows())}
     for number, row in enumerate(book.rows()):
-        if last[row["clip"]] == number:
+        if row["clip"] in names and last[row["clip"]] == number:
             yield row
 
 
+def _said(one: Utterance, seen: Seen, listen: Callable[[Path], str | None] | None) -> str | None:
+    if one.text or listen is None or seen.watched is None:
+        return one.text or None
+    assert one.clip is not None
+    return listen(one.clip)
+
+
 def _answered(
-    read: Sequence[tuple[Utterance, Seen]], ask: Ask, model: str, tasks: Sequence[str]
+    read: Sequence[tuple[Utterance, Seen]],
+    said: Sequence[str | None],
+    ask: Ask,
+    model: str,
+    tasks: Sequence[str],
 ) -> Iterator[tuple[Utterance, Mapping[str, Any]]]:
     talks: list[Interview] = [
-        clip_interview(seen.watched, one.text or None, tasks, model)
-        for one, seen in read
+        clip_interview(seen.watched, text, tasks, model)
+        for (_, seen), text in zip(read, said, strict=True)
         if seen.watched is not None
     ]
     answers = iter(together(ask, talks))

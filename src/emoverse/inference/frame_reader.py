@@ -41,7 +41,7 @@ class FrameReader:
         """
         if native:
             processing.check_clips(model)
-        self.model = model
+        self.model = self.writer = model
         self.frames = frames
         self._native = native
         self._before = processing.chat_ids(model, _ANY)
@@ -56,16 +56,16 @@ class FrameReader:
             )
 
     def of_records(self, records: Sequence[Record], root: Path | None) -> list[Sight]:
-        """The pictures and frames of each record, none where one of its media is missing."""
+        """The pictures and frames of each record, none where one of its media cannot be had."""
         root = root or Path()
         found: dict[tuple[str, ...], Sight] = {}
         for record in records:
             media = record.media
             if media not in found:
-                there = all((root / name).is_file() for name in media)
-                found[media] = (
-                    sights(root, media, self.frames, native=self._native) if there else []
-                )
+                try:
+                    found[media] = sights(root, media, self.frames, native=self._native)
+                except EmoVerseError:
+                    found[media] = []  # missing or damaged; it is counted
         return [found[record.media] for record in records]
 
     def of_questions(self, questions: Sequence[Question]) -> list[Sight]:
@@ -112,7 +112,8 @@ class FrameReader:
         """See `Reader`."""
         return self._said(text) + self._closing
 
-    def fused(self, rows: int) -> FusedLlama | None:
+    @property
+    def fused(self) -> FusedLlama | None:
         """None: a second copy of the weights is too large."""
         return None
 

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 
 import torch
 
+from emoverse.inference.phrases import NONE, Phrases
 from emoverse.models.decoder import Branch, Steps, begin
 from emoverse.models.language import Language
 from emoverse.models.llama import FusedLlama
 
 # The tokens that may follow what was written, one at least.
 Grammar = Callable[[Sequence[int]], Sequence[int]]
+
+_AHEAD = 8  # guesses a step at most
+_ODDS = 0.1  # of a guess and all before it, down to which it is worth a place in a step
 
 
 @torch.inference_mode()
@@ -26,11 +30,17 @@ def generate(
     ban_repeats: int = 0,
     unwanted: Sequence[Sequence[Sequence[int]]] = (),
     told: Callable[[int, Sequence[int]], bool] | None = None,
+    phrases: Phrases = NONE,
+    prompts: Sequence[Sequence[int]] = (),
     fused: FusedLlama | None = None,
 ) -> list[list[int]]:
     """Continue each prompt greedily.
 
-    Tokens that the grammar leaves no choice about are run together with the one before them.
+    Tokens that the grammar leaves no choice about are run together with the one before them, and so
+    are those that `phrases` guesses. A step over some tokens costs little more than over one, and
+    a guess is kept where the model chooses it too ("speculative decoding", Leviathan et al., ICML
+    2023, with a table in place of the small model). So guesses do not change what is written, but
+    for the rounding of bfloat16, where several tokens are added up otherwise than one.
 
     Args:
         model: the model asked.
@@ -39,10 +49,12 @@ def generate(
         most: most new tokens.
         grammar: what may follow.
         ban_repeats: when positive, no run of this many new tokens is written twice.
-        unwanted: runs of tokens that are not written, for each prompt; none by default. An answer
-            that comes to the end of one goes back to before it.
+        unwanted: of answers without a grammar, runs of tokens that are not written, for each
+            prompt; none by default. An answer that comes to the end of one goes back to before it.
         told: is called after new tokens with the prompt's place and its new tokens so far (fewer
             than before where it went back); when it returns False, that answer ends there.
+        phrases: what the model often writes.
+        prompts: tokens of each prompt, which answers may quote.
         fused: the model's fused weights, when there are any.
 
     Returns:
@@ -50,35 +62,46 @@ def generate(
     """
     steps, seen = begin(model, branches, fused)
     drafts = [
-        _Draft(branch.following, unwanted[row] if unwanted else ())
+        _Draft(branch.following, unwanted[row] if unwanted and grammar is None else ())
         for row, branch in enumerate(branches)
     ]
-    hidden = torch.stack([branch.hidden for branch in branches])
-    going = set(range(len(branches)))
+
+    def choose(draft: _Draft, scores: torch.Tensor | None) -> int:
+        """The likeliest token that may follow what is written."""
+        if grammar is not None:
+            return _within(steps, draft.hidden[-1], grammar(draft.written))
+        if scores is None:
+            scores = steps.logits(draft.hidden[-1][None])[0]
+        return _free(scores, [*_repeats(draft.written, ban_repeats), *draft.barred_here])
+
+    states = {row: branch.hidden[None] for row, branch in enumerate(branches)}
     while True:
-        if grammar is None:
-            chosen = _free(steps, hidden, seen, {row: drafts[row] for row in going}, ban_repeats)
-        else:
-            chosen = _within(steps, hidden, {row: drafts[row] for row in going}, grammar)
+        scores = {} if grammar else _scores(steps, states)
         fresh: list[list[int]] = [[] for _ in branches]
-        for row, token in chosen.items():
-            written = drafts[row].written
-            fresh[row] = _forced(written, token, grammar, end, most)
-            ended = fresh[row][-1:] == [end]
-            written += fresh[row][:-1] if ended else fresh[row]
-            unheard = told is not None and token != end and not told(row, list(written))
-            if ended or unheard or len(written) >= most:
-                going.remove(row)
-                fresh[row] = []
-        if not going:
+        decided: dict[int, int] = {}
+        for row, mine in states.items():
+            draft = drafts[row]
+            before = len(draft.written)
+            token, lost = _decide(draft, mine, scores.get(row, [None] * len(mine)), choose)
+            if lost:
+                seen[row, lost] = False
+            certain = _forced(draft.written, token, grammar, end, most)
+            ended = certain[-1] == end
+            draft.written += certain[:-1] if ended else certain
+            new = token != end or len(draft.written) != before
+            unheard = told is not None and new and not told(row, list(draft.written))
+            if not (ended or unheard or len(draft.written) >= most):
+                prompt = prompts[row] if prompts else ()
+                guesses = _ahead(draft.written, prompt, phrases, grammar, end, most)
+                fresh[row], decided[row] = [*certain, *guesses], len(certain)
+        if not decided:
             return [draft.written for draft in drafts]
         following = [draft.following for draft in drafts]
-        for draft, some in zip(drafts, fresh, strict=True):
-            draft.columns += range(seen.shape[1], seen.shape[1] + len(some))
+        for row, count in decided.items():
+            drafts[row].stand_at(seen.shape[1], fresh[row], count)
         tokens, positions, visible, seen = _side_by_side(fresh, following, seen)
-        states = steps.step(tokens, positions, visible)
-        last = [max(len(some), 1) - 1 for some in fresh]
-        hidden = states[torch.arange(len(fresh)), last]
+        found = steps.step(tokens, positions, visible, seen[:, -tokens.shape[1] :])
+        states = {row: found[row, count - 1 : len(fresh[row])] for row, count in decided.items()}
 
 
 @dataclass(slots=True)
@@ -90,7 +113,8 @@ class _Draft:
         unwanted: runs of tokens that it is not to hold.
         written: its tokens.
         columns: where they stand among the keys and values.
-        hidden: of free text, the state that each of them was chosen by.
+        guessed: tokens that were run behind them and are not decided on, with their columns.
+        hidden: of free text the state that each token was chosen by; the last one in any case.
         barred: tokens that began an unwanted run, by their place.
     """
 
@@ -98,6 +122,7 @@ class _Draft:
     unwanted: Sequence[Sequence[int]]
     written: list[int] = field(default_factory=list)
     columns: list[int] = field(default_factory=list)
+    guessed: list[tuple[int, int]] = field(default_factory=list)
     hidden: list[torch.Tensor] = field(default_factory=list)
     barred: dict[int, set[int]] = field(default_factory=dict)
 
@@ -105,6 +130,16 @@ class _Draft:
     def following(self) -> int:
         """The position of its next token."""
         return self.begins + len(self.columns)
+
+    @property
+    def barred_here(self) -> set[int]:
+        """Tokens that are not to come next."""
+        return self.barred.get(len(self.written), set())
+
+    def stand_at(self, column: int, tokens: Sequence[int], decided: int) -> None:
+        """Note that tokens are run from this column on, guesses behind the decided ones."""
+        self.columns += range(column, column + decided)
+        self.guessed = [(token, column + n) for n, token in enumerate(tokens) if n >= decided]
 
     def spoilt(self, token: int) -> int | None:
         """The place where an unwanted run begins that `token` would complete."""
@@ -128,47 +163,85 @@ class _Draft:
         return hidden
 
 
-def _free(
-    steps: Steps,
-    hidden: torch.Tensor,
-    seen: torch.Tensor,
-    drafts: Mapping[int, _Draft],
-    ban_repeats: int,
-) -> dict[int, int]:
-    """The likeliest next token of each row that completes nothing unwanted.
+def _decide(
+    draft: _Draft,
+    states: torch.Tensor,
+    scores: Sequence[torch.Tensor | None],
+    choose: Callable[[_Draft, torch.Tensor | None], int],
+) -> tuple[int, list[int]]:
+    """Write down the guesses that are chosen; then the token that is chosen after them.
 
-    A draft that has begun an unwanted run goes back to before it: its columns are hidden in `seen`.
+    A draft that has begun an unwanted run goes back to before it.
+
+    Args:
+        draft: what is written.
+        states: (1 + guesses, width) after its last token, and after each guess.
+        scores: of the token that follows each, where they are known.
+        choose: the token that follows a draft.
+
+    Returns:
+        The token, and the columns that no longer hold anything of the draft.
     """
-    for row, draft in drafts.items():
-        draft.hidden.append(hidden[row])
-    chosen: dict[int, int] = {}
-    open_rows = sorted(drafts)
-    while open_rows:
-        logits = steps.logits(torch.stack([drafts[row].hidden[-1] for row in open_rows]))
-        for place, row in enumerate(open_rows):
-            draft = drafts[row]
-            barred = draft.barred.get(len(draft.written), ())
-            logits[place, [*_repeats(draft.written, ban_repeats), *barred]] = -torch.inf
-        chosen |= dict(zip(open_rows, logits.argmax(dim=-1).tolist(), strict=True))
-        spoilt = []
-        for row in open_rows:
-            start = drafts[row].spoilt(chosen[row])
-            if start is not None:
-                seen[row, drafts[row].back(start, chosen[row])] = False
-                spoilt.append(row)
-        open_rows = spoilt
-    return chosen
+    guessed, draft.guessed = draft.guessed, []
+    kept = 0
+    while True:
+        draft.hidden.append(states[kept])
+        token = choose(draft, scores[kept])
+        right = kept < len(guessed) and guessed[kept][0] == token
+        if not right or draft.spoilt(token) is not None:
+            break
+        draft.written.append(token)
+        draft.columns.append(guessed[kept][1])
+        kept += 1
+    lost = [column for _, column in guessed[kept:]]
+    while (start := draft.spoilt(token)) is not None:
+        lost += draft.back(start, token)
+        token = choose(draft, None)
+    return token, lost
 
 
-def _within(
-    steps: Steps, hidden: torch.Tensor, drafts: Mapping[int, _Draft], grammar: Grammar
-) -> dict[int, int]:
-    """The likeliest next token of each row that the grammar allows."""
-    found = {}
-    for row, draft in sorted(drafts.items()):
-        allowed = grammar(draft.written)
-        logits = steps.logits(hidden[row : row + 1], torch.tensor(allowed, device=hidden.device))
-        found[row] = int(allowed[int(logits[0].argmax())])
+def _scores(steps: Steps, states: Mapping[int, torch.Tensor]) -> dict[int, list[torch.Tensor]]:
+    """Each row's scores of the words: one product, as the output layer is a large matrix."""
+    found = steps.logits(torch.cat([*states.values()]))
+    parts = torch.split(found, [len(mine) for mine in states.values()])
+    return {row: [*part] for row, part in zip(states, parts, strict=True)}
+
+
+def _free(scores: torch.Tensor, barred: Sequence[int]) -> int:
+    scores[barred] = -torch.inf
+    return int(scores.argmax())
+
+
+def _within(steps: Steps, state: torch.Tensor, allowed: Sequence[int]) -> int:
+    if len(allowed) == 1:
+        return allowed[0]
+    scores = steps.logits(state[None], torch.tensor(allowed, device=state.device))[0]
+    return allowed[int(scores.argmax())]
+
+
+def _ahead(
+    written: Sequence[int],
+    prompt: Sequence[int],
+    phrases: Phrases,
+    grammar: Grammar | None,
+    end: int,
+    most: int,
+) -> list[int]:
+    """Tokens that are likely to follow."""
+    found: list[int] = []
+    odds = 1.0
+    # One more token is chosen after the last guess.
+    while len(found) < _AHEAD and len(written) + len(found) + 1 < most:
+        text = [*written, *found]
+        allowed = grammar(text) if grammar else None
+        sure = (allowed[0], 1.0) if allowed and len(allowed) == 1 else None
+        guess = sure or phrases.after(text, prompt)
+        if guess is None or guess[0] == end or (allowed and guess[0] not in allowed):
+            break
+        odds *= guess[1]
+        if odds < _ODDS:
+            break
+        found.append(guess[0])
     return found
 
 

@@ -1,4 +1,4 @@
-"""What is asked about a clip or a conversation, and what the answers add up to.
+"""What is asked about a clip, and what the answers add up to.
 
 An interview is a generator: it yields the questions that can be asked now, is sent their answers
 in the same order, and returns the finished analysis. Whoever drives it decides how they are asked:
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -21,10 +20,9 @@ from emoverse.emt.record import Record
 from emoverse.errors import EmoVerseError
 from emoverse.faces import FaceTrack
 from emoverse.faces.peak import score
-from emoverse.files import read_json
 from emoverse.inference.analysis import Analysis, Answer, AUCurve, Peak
 from emoverse.inference.consistency import unlikely_words
-from emoverse.tasks import ecpe, er, eri, fer, labels, msa
+from emoverse.tasks import er, eri, fer, msa
 
 CLIP_TASKS = ("msa", "er", "fer", "eri")
 
@@ -111,7 +109,7 @@ def clip_interview(
     speaker: str | None = None,
     context: Sequence[tuple[str, str]] = (),
 ) -> Interview:
-    """Ask `tasks` about one clip.
+    """Ask `tasks` about one clip; without a face there is no expression to tell, nor a reason.
 
     Args:
         watched: the clip.
@@ -132,13 +130,15 @@ def clip_interview(
     if not watched.face and not text:
         raise EmoVerseError(
             f"{watched.clip}: no face was found and no text was given, so there is nothing to "
-            "read; add what is said with --text."
+            "read; give what is said in it as text."
         )
     warnings = list(track.warnings)
     if not text:
         warnings.append("No text was given; the answers rest on the face alone.")
     answers: dict[str, Answer] = {}
-    askable = [task for task in tasks if watched.face or task != "fer"]
+    # Of what it cannot see a model would make up an expression, and a reason that rests on it.
+    unseen = set() if watched.face else {"fer"} if watched.frames else {"fer", "eri"}
+    askable = [task for task in tasks if task not in unseen]
     # The reason rests on the caption, so it is asked when the others are answered.
     for batch in ([t for t in CLIP_TASKS[:3] if t in askable], [t for t in askable if t == "eri"]):
         if not batch:
@@ -174,116 +174,6 @@ def clip_interview(
         warnings=tuple(warnings),
         seconds={"faces": watched.seconds, "answers": spent, "total": watched.seconds + spent},
     )
-
-
-def dialogue_interview(
-    turns: Sequence[Mapping[str, Any]],
-    watch: Callable[[str], Watched],
-    model: str,
-    name: str | None = None,
-    asked: int = 0,
-) -> Interview:
-    """Ask for the emotions of a conversation that are not given, then who caused which.
-
-    Args:
-        turns: as `load_turns` returns them.
-        watch: measures a turn's `clip`.
-        model: name of the model that answers, for the analysis.
-        name: what the conversation is called, None when it has no file.
-        asked: place, from 0 on, of the first turn whose causes are asked for.
-
-    Raises:
-        EmoVerseError: a clip cannot be read.
-    """
-    start = time.perf_counter()
-    warnings: list[str] = []
-    known: list[ecpe.Turn] = []
-    shown: list[dict[str, Any]] = []
-    for number, turn in enumerate(turns, 1):
-        speaker = str(turn.get("speaker") or "Someone")
-        said = " ".join(str(turn["text"]).split())
-        emotion = labels.emotion(str(turn["emotion"])) if turn.get("emotion") else None
-        row = {"index": number, "speaker": speaker, "text": said, "given": emotion is not None}
-        if emotion is None:
-            context = [(before.speaker, before.text) for before in known]
-            query = er.query(said, speaker=speaker, context=context)
-            watched = watch(str(turn["clip"])) if turn.get("clip") else None
-            warnings += watched.track.warnings if watched else ()
-            (found,) = yield [Question(Record(query, "", "er", id=str(number)), watched)]
-            if found.label is None:
-                warnings.append(f"The emotion of utterance {number} was not told; neutral is used.")
-            emotion = str(found.label or "neutral")
-            row["probabilities"] = dict(found.probabilities)
-        known.append(ecpe.Turn(number, speaker, said, emotion))
-        shown.append(row | {"emotion": emotion})
-    labelled = time.perf_counter()
-    records = [
-        Record(ecpe.query(known, turn.index), "", "ecpe", id=str(turn.index))
-        for turn in known[asked:]
-        if turn.emotion != "neutral"
-    ]
-    answers = (yield [Question(record) for record in records]) if records else []
-    pairs = tuple((int(e), str(emotion), int(c)) for a in answers for e, emotion, c in a.label)
-    if not records:
-        warnings.append("Every utterance is neutral, so there is no emotion to explain.")
-    end = time.perf_counter()
-    return Analysis(
-        clip=name,
-        model=model,
-        answers={
-            "ecpe": Answer(
-                task="ecpe",
-                query=records[-1].query if records else "",
-                text=";".join(found.text for found in answers if found.text),
-                label=list(pairs),
-                seconds=end - labelled,
-            )
-        },
-        people=len({turn.speaker for turn in known}),
-        turns=tuple(shown),
-        pairs=pairs,
-        warnings=tuple(warnings),
-        seconds={"emotions": labelled - start, "causes": end - labelled, "total": end - start},
-    )
-
-
-def load_turns(
-    dialogue: Path | str | Sequence[Mapping[str, Any]],
-) -> tuple[list[Mapping[str, Any]], Path, str | None]:
-    """Read a conversation, see `Engine.analyze_dialogue` for its forms.
-
-    Returns:
-        The turns, the folder that their clips are relative to, and the file they are from.
-
-    Raises:
-        EmoVerseError: the file or a turn is malformed, or there is no turn.
-    """
-    if not isinstance(dialogue, (str, Path)):
-        given, root, name = list(dialogue), Path(), None
-    else:
-        name = Path(dialogue)
-        root = name.parent
-        content = read_json(name)
-        if isinstance(content, dict):
-            content = content.get("turns", content.get("conversation"))
-        if not isinstance(content, list):
-            raise EmoVerseError(
-                f"{name}: expected an object with `turns`, a list of "
-                '{"speaker": ..., "text": ...}; see the README.'
-            )
-        given = content
-    for number, turn in enumerate(given, 1):
-        place = f"{name or 'dialogue'}, turn {number}"
-        if not isinstance(turn, Mapping) or not isinstance(turn.get("text"), str):
-            raise EmoVerseError(f"{place}: a turn needs a text field `text`; add it.")
-        if turn.get("emotion") and labels.emotion(str(turn["emotion"])) is None:
-            raise EmoVerseError(
-                f"{place}: emotion {turn['emotion']!r} is unknown; use one of "
-                f"{', '.join(labels.EMOTIONS)}, or leave it out."
-            )
-    if not given:
-        raise EmoVerseError(f"{name or 'dialogue'}: it holds no turn.")
-    return given, root, None if name is None else str(name)
 
 
 def _clip_query(

@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from emoverse.errors import EmoVerseError
+from emoverse.files import utf8
 
 VERSION = 1
 _LONGEST_HEAD = 1 << 20  # a file that is no journal may be one endless line
@@ -42,9 +43,8 @@ class Journal:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a line; it is on the disk when this returns."""
-        line = json.dumps(row, ensure_ascii=False) + "\n"
         with open(self.path, "ab") as sink:
-            sink.write(line.encode("utf-8"))
+            sink.write(_written(row))
             sink.flush()
             os.fsync(sink.fileno())
 
@@ -78,7 +78,7 @@ def journal(path: Path | str, kind: str, basis: Mapping[str, Any]) -> Iterator[J
         first = {"kind": kind, "version": VERSION, "basis": dict(basis)}
         opened = Journal(path)
         if path.is_file() and path.stat().st_size:
-            _check(path, json.loads(json.dumps(first)))
+            _check(path, first)
             _drop_torn_line(path)
         if not path.is_file() or not path.stat().st_size:
             opened.add(first)
@@ -87,13 +87,19 @@ def journal(path: Path | str, kind: str, basis: Mapping[str, Any]) -> Iterator[J
         lock.release()
 
 
-def _check(path: Path, wanted: Mapping[str, Any]) -> None:
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        line = lines.readline(_LONGEST_HEAD)
-    if line.startswith('{"kind"') and not line.endswith("\n"):
-        return  # torn
+def _written(row: Mapping[str, Any]) -> bytes:
+    return utf8(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _check(path: Path, first: Mapping[str, Any]) -> None:
+    head = _written(first)
+    with open(path, "rb") as lines:
+        raw = lines.readline(_LONGEST_HEAD)
+    if len(raw) < len(head) and head.startswith(raw):
+        return  # torn; any other line without an end is somebody's
+    wanted, line = json.loads(head), raw.decode(errors="replace")
     try:
-        known = _row(path, 1, line)
+        known = _row(path, 1, line) if line.endswith("\n") else {}
     except EmoVerseError:
         known = {}
     if known.get("kind") != wanted["kind"] or known.get("version") != VERSION:
@@ -104,9 +110,10 @@ def _check(path: Path, wanted: Mapping[str, Any]) -> None:
     was, now = known.get("basis") or {}, wanted["basis"]
     other = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
     if other:
+        named = ", ".join(name.replace("_", " ") for name in other)
         raise EmoVerseError(
-            f"{path} was made with another {', '.join(name.replace('_', ' ') for name in other)}; "
-            "delete it to begin anew, or name another file with --jsonl."
+            f"{path} was made with other settings ({named}); delete it to begin anew, or name "
+            "another file with --jsonl."
         )
 
 

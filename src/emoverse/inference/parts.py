@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain, pairwise
 from typing import Any
 
+from emoverse.counts import number_of
 from emoverse.errors import EmoVerseError
 from emoverse.inference.transcripts import Cue
 
@@ -76,9 +77,11 @@ def parts_of(
             "give the transcript of this video."
         )
     if len(inside) < len(told):
+        late = len(told) - len(inside)
+        verbs = ("lies", "was") if late == 1 else ("lie", "were")
         warnings.append(
-            f"{len(told) - len(inside)} utterances of the transcript lie after the video's end and "
-            "were left out."
+            f"{number_of(late, 'utterance')} of the transcript {verbs[0]} after the video's end "
+            f"and {verbs[1]} left out."
         )
     spoken = [_placed(cue, cuts, duration) for cue in inside]
     found = _in_conversations(spoken)

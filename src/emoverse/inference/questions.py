@@ -89,7 +89,9 @@ def pose(reader: Reader, record: Record, seen: Seen) -> Posed:
     if record.task == "msa":
         answers = msa.choices()
     else:
-        mosei = f" {er.answer('joy', 'mosei')[:-1].lower()}," in record.query
+        # Behind the question, for those who speak may be happy, too.
+        offered = record.query.rpartition(er.QUESTION)[2]
+        mosei = f" {er.answer('joy', 'mosei')[:-1].lower()}," in offered
         answers = er.choices("mosei" if mosei else "meld")
     return Posed(record, _question(reader, prompt, answers), answers)
 

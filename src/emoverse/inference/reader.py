@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from emoverse.emt.record import Record
+from emoverse.errors import EmoVerseError
 from emoverse.faces.crop import crop
 from emoverse.faces.pictures import face_crop
 from emoverse.inference.interview import Question, Watched
-from emoverse.models import face_vit, precision
+from emoverse.models import face_vit
 from emoverse.models.language import Language
 from emoverse.models.lean import Lean
 from emoverse.models.llama import FusedLlama
@@ -30,8 +31,6 @@ from emoverse.models.prompt import answer_tokens, prompt_tokens
 if TYPE_CHECKING:  # transformers' classes, which the compact model answers without
     from emoverse.models.emoverse import EmoVerse
     from emoverse.models.processing import Shown
-
-_FEW = 6  # texts side by side up to which packed weights beat bfloat16's products
 
 Sight = Sequence[Any]
 """What is shown with one question, in the reader's own kind of pictures; empty for nothing."""
@@ -84,7 +83,7 @@ class Reader(Protocol):
     abreast: int
 
     def of_records(self, records: Sequence[Record], root: Path | None) -> list[Sight]:
-        """What records show; the same object to all that show the same. Missing media: nothing."""
+        """What records show, the same object to all that show it; nothing if it cannot be had."""
         ...
 
     def of_questions(self, questions: Sequence[Question]) -> list[Sight]:
@@ -107,8 +106,14 @@ class Reader(Protocol):
         """The tokens of a whole answer, its end included."""
         ...
 
-    def fused(self, rows: int) -> FusedLlama | None:
-        """Weights laid out for so many texts side by side, where that is quicker."""
+    @property
+    def writer(self) -> Language:
+        """The model as it writes text; its own self unless it has another precision for that."""
+        ...
+
+    @property
+    def fused(self) -> FusedLlama | None:
+        """The writer's weights laid out for a CPU, where they are."""
         ...
 
 
@@ -168,26 +173,26 @@ class FaceReader:
         """See `Reader`."""
         return answer_tokens(self.model.tokenizer, text)
 
-    def fused(self, rows: int) -> FusedLlama | None:
-        """The model's own weights, or where those are bfloat16 packed ones for a few rows."""
-        if not isinstance(self.model, Lean):
-            return None
-        few = self.model.llama.dtype == torch.bfloat16 and rows <= _FEW and precision.packs()
-        return self._packed if few else self.model.llama
-
     @cached_property
-    def _packed(self) -> FusedLlama:
-        """Packed when the first text is written: labels need none of it."""
-        assert isinstance(self.model, Lean)
-        return self.model.llama.packed()
+    def writer(self) -> Language:
+        """See `Reader`."""
+        return self.model.writer if isinstance(self.model, Lean) else self.model
+
+    @property
+    def fused(self) -> FusedLlama | None:
+        """See `Reader`; transformers' classes have a step of their own."""
+        return self.writer.llama if isinstance(self.writer, Lean) else None
 
 
 def _picture(record: Record, path: str, root: Path | None) -> list[np.ndarray]:
-    """The face crop of a record's picture or clip; none when it is missing or shows no face."""
+    """The face crop of a record's picture or clip; none if it is missing, damaged or faceless."""
     file = (root or Path()) / path
     if not file.is_file():
         return []
-    found = face_crop(file, aligned=bool(record.meta.get("aligned")))
+    try:
+        found = face_crop(file, aligned=bool(record.meta.get("aligned")))
+    except EmoVerseError:
+        return []  # one damaged clip is no reason to end a run; it is counted
     return [] if found is None else [found]
 
 

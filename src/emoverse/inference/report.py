@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from emoverse.counts import number_of
 from emoverse.errors import EmoVerseError
 from emoverse.files import write_text
 from emoverse.inference.analysis import Analysis, Answer, Peak
@@ -30,6 +31,7 @@ TITLES = {
     "eri": "Reason",
     "ecpe": "Causes",
 }
+_CARD = 100  # characters of a card off a terminal
 FOOTNOTE = (
     "These are estimates of expression, not of what a person feels: a face, a voice or a sentence "
     "can show one thing and mean another. The action-unit values are proxies computed from face "
@@ -87,7 +89,7 @@ def print_analysis(console: Console, analysis: Analysis) -> None:
     parts: list[Any] = [Text(_facts(analysis), style="dim")]
     if analysis.text:
         parts.append(Text(f"“{analysis.text}”", style="italic"))
-    if analysis.answers:
+    if analysis.answers.keys() - {"ecpe"}:  # causes are told with their turns
         parts.append(_answer_table(analysis))
     if analysis.peak:
         parts.append(_peak_table(analysis.peak))
@@ -96,7 +98,15 @@ def print_analysis(console: Console, analysis: Analysis) -> None:
     parts += [Text(f"! {warning}", style="yellow") for warning in analysis.warnings]
     parts.append(Text("Estimates of expression, not of what a person feels.", style="dim"))
     title = Text(_name(analysis), style="bold")
-    console.print(Panel(Group(*parts), title=title, title_align="left", border_style="cyan"))
+    frame = Panel(
+        Group(*parts),
+        title=title,
+        title_align="left",
+        border_style="cyan",
+        expand=console.is_terminal,
+    )
+    # Sentences are easier to read in short lines, also where a table may be as wide as it needs.
+    console.print(frame, width=None if console.is_terminal else min(_CARD, console.width))
 
 
 # --- terminal ---------------------------------------------------------------------------------
@@ -302,7 +312,7 @@ def _facts(analysis: Analysis) -> str:
     if analysis.clip:
         facts.append(f"{analysis.people} {'person' if analysis.people == 1 else 'people'}")
     if analysis.turns:
-        facts.append(f"{len(analysis.turns)} utterances")
+        facts.append(number_of(len(analysis.turns), "utterance"))
     return " · ".join([*facts, f"model {analysis.model}"])
 
 

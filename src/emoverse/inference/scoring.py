@@ -2,8 +2,8 @@
 
 Prompts that share a prefix (a conversation, or system prompt and picture) and the answers to each
 prompt are merged into prefix trees (`emoverse.models.prefix_tree`): shared tokens are run once,
-and no token is generated. A prompt whose answer is free text goes into the same pass; it leaves
-the branch that `generation` continues.
+and no token is generated. A prompt whose answer is free text may go into the same pass; it
+leaves the branch that `generation` continues.
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ def read(
         sprout = Sprout()
         for start in _starts(group):
             sprout.add(start)
-        prompts = [sprout.add(question.prompt) for question in group]
-        paths = [
+        prompts, paths = [], []
+        for question in group:
+            prompt = sprout.add(question.prompt)
+            prompts.append(prompt)
             # Nothing is asked of what follows an answer's last token, so it is not run.
-            [sprout.add(answer[:-1], prompt) for answer in question.answers]
-            for question, prompt in zip(group, prompts, strict=True)
-        ]
+            paths.append([sprout.add(answer[:-1], prompt) for answer in question.answers])
         written = any(not question.answers for question in group)
         cache = model.new_cache() if written else None
         tree = _placed(sprout.tree(prompts), group, paths)

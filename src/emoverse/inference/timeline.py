@@ -10,6 +10,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.faces.people import Likeness
 from emoverse.inference import cast
 from emoverse.inference.journal import Journal
+from emoverse.inference.listening import film_rows
 
 # What a line holds for later runs and for the page, and nobody reads.
 _INNER = ("sighting", "portrait", "picture", "at_once")
@@ -31,7 +32,7 @@ def film_result(book: Journal, model: str) -> dict[str, Any]:
     Raises:
         EmoVerseError: a line is malformed, or there is no plan yet.
     """
-    rows = book.rows()
+    rows = film_rows(book)
     plan = next(rows, None)
     if plan is None:
         raise EmoVerseError(f"{book.path} holds no answer yet; run the same command again.")
@@ -75,7 +76,7 @@ def pictures(book: Journal) -> Iterator[tuple[int, str | None, dict[int, str]]]:
 
     All are JPEGs in base64.
     """
-    for row in book.rows():
+    for row in film_rows(book):
         if row["kind"] in ("utterance", "moment"):
             faces = {one["person"]: one["portrait"] for one in row["people"] if "portrait" in one}
             yield row["number"], row["picture"], {n: face for n, face in faces.items() if face}
@@ -85,7 +86,7 @@ def _numbers(book: Journal) -> dict[int, int]:
     """The lines' numbers of persons to the film's, by all that was seen of them."""
     known: dict[int, Likeness] = {}
     apart: set[tuple[int, int]] = set()
-    for row in book.rows():
+    for row in film_rows(book):
         for one in row.get("people", ()):
             number, seen = one["person"], cast.load(one["sighting"]).likeness
             known[number] = cast.added(known[number], seen) if number in known else seen

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ def watch(
         model: face landmark model; the package's own by default.
 
     Returns:
-        An iterator of what was seen, in the order of `pieces`. Leaving it early ends the processes.
+        An iterator of what was seen, in the order of `pieces`. Leaving it early ends the processes
+        as soon as one of them is through with its piece.
 
     Raises:
         EmoVerseError: no process can start, or the face model is missing.
@@ -174,7 +175,9 @@ def _elsewhere(
         finally:
             stop.set()
             room.release(2 * _TOGETHER)
-            drive.join(timeout=30)  # what is being looked at now is finished first
+            # The first piece that is through ends the others. One that takes longer than this
+            # is not waited for; its process ends when it is through.
+            drive.join(timeout=30)
 
 
 def _drive(
@@ -185,14 +188,18 @@ def _drive(
     stop: threading.Event,
 ) -> None:
     """Keep the processes busy, a few tasks at a time and only while there is room on disk."""
+
+    def wanted(_: _Task) -> bool:
+        return not stop.is_set()
+
     try:
-        while some := list(islice(tasks, _TOGETHER)):
+        while some := list(islice(takewhile(wanted, tasks), _TOGETHER)):
             for _ in some:
                 room.acquire()
-            if stop.is_set():
-                return
-            for done in crew.run(some):
+            for done in crew.run(takewhile(wanted, some)):
                 through.put(done)
+                if stop.is_set():
+                    return
         through.put(None)
     except BaseException as error:  # the other thread raises it
         through.put(error)

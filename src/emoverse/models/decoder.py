@@ -39,7 +39,11 @@ class Steps(Protocol):
     """Sequences that go on side by side."""
 
     def step(
-        self, tokens: torch.Tensor, positions: torch.Tensor, seen: torch.Tensor
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        seen: torch.Tensor,
+        real: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Run further tokens.
 
@@ -47,6 +51,8 @@ class Steps(Protocol):
             tokens: (rows, new) ids of words.
             positions: (rows, new) their places in their sequences.
             seen: (rows, new, old + new) bool, what each may attend to.
+            real: (rows, new) bool, False where there is but padding, whose states are of no use;
+                all are real by default.
 
         Returns:
             (rows, new, width) hidden states after the last norm.
@@ -98,7 +104,11 @@ class _PlainSteps:
             self._cache.update(keys[layer], values[layer], layer)
 
     def step(
-        self, tokens: torch.Tensor, positions: torch.Tensor, seen: torch.Tensor
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        seen: torch.Tensor,
+        real: torch.Tensor | None = None,
     ) -> torch.Tensor:
         embeddings = self._language.get_input_embeddings()(tokens)
         mask = torch.zeros(seen.shape, dtype=embeddings.dtype, device=seen.device)

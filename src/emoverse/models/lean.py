@@ -8,7 +8,8 @@ Llama, and a LoRA to be added up. `tests/models/test_lean.py` holds both to the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +25,9 @@ from emoverse.models import precision, weights
 from emoverse.models.face_tower import IMAGE_TOKENS_EACH, VISUAL_WIDTH, FaceTower
 from emoverse.models.key_runs import runs_of
 from emoverse.models.llama import FusedLlama, FusedSteps, Shape
-from emoverse.models.prefix_tree import PADDING, PrefixTree, side_by_side
+from emoverse.models.prefix_tree import PrefixTree, side_by_side
 from emoverse.models.prompt import IMAGE_TOKENS
-from emoverse.models.trained import SHIPPED
+from emoverse.models.trained import LANGUAGE, SHIPPED, name_of
 
 # What a LoRA may have beside two matrices a layer; none of it is added up here.
 _MORE_THAN_LORA = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern")
@@ -43,6 +44,8 @@ class Words:
 
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> dict[str, list[int]]:
         """The ids of a text, under `input_ids`."""
+        # Half of a surrogate pair, as broken JSON has it, is no text: the tokenizer refuses it.
+        text = text.encode("utf-8", "replace").decode("utf-8")
         encoded = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
         return {"input_ids": encoded.ids}
 
@@ -70,7 +73,10 @@ class Lean:
     Attributes:
         name: how reports call it.
         tokenizer: knows the image marks.
-        llama: the language model.
+        llama: the language model, as prompts and allowed answers are weighed with it.
+        writing: the same, as text is written with it, which may still be in the making: in
+            float32 where `load` packs that, as the words of a sentence hang on smaller differences
+            than labels do.
         tower: the face ViT.
         projector: Eq 4.
         image_tokens: visual tokens per picture.
@@ -79,9 +85,16 @@ class Lean:
     name: str
     tokenizer: Words
     llama: FusedLlama
+    writing: Future[FusedLlama]
     tower: FaceTower
     projector: torch.nn.Linear
     image_tokens: int = IMAGE_TOKENS_EACH
+
+    @property
+    def writer(self) -> Lean:
+        """The same model, all in what text is written with."""
+        written = self.writing.result()
+        return self if written is self.llama else replace(self, llama=written)
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores of all words, from hidden states (…, width)."""
@@ -108,11 +121,13 @@ class Lean:
         cache: Past | None = None,
     ) -> torch.Tensor:
         """See `Language`; features are (m, width)."""
-        # bfloat16 kernels are compiled for each new shape; float32 ones are not.
-        multiple = PADDING if self.llama.dtype == torch.bfloat16 else 1
+        # Products in bfloat16 are compiled for each new number of tokens, those in float32 are not.
+        # That takes as long as ten tokens of padding, but only once.
+        multiple = 16 if self.llama.dtype == torch.bfloat16 else 1
         arrays = side_by_side(trees, multiple)
         tokens, positions, visible = map(torch.from_numpy, arrays)
         embedded = functional.embedding(tokens.clamp(min=0), self.llama.embedding)
+        embedded = embedded.to(self.llama.dtype)
         seen = tokens < 0
         if features is not None and bool(seen.any()):
             embedded[seen] = features[-1 - tokens[seen]].to(embedded.dtype)
@@ -124,18 +139,22 @@ class Lean:
         return states
 
 
-def load(folder: Path = SHIPPED, dtype: torch.dtype | None = None) -> Lean:
+def load(folder: Path = SHIPPED, dtype: torch.dtype | None = None, *, exact: bool = False) -> Lean:
     """The trained compact model, its LoRA merged in float32 and then rounded to `dtype`.
 
     Args:
-        folder: as `compact.load` takes it.
-        dtype: precision to answer in. By default what the machine is fast in: bfloat16, or float32
-            with the language model's weights in float16 (`precision.packs`).
+        folder: as `compact.load` takes it, or what `emoverse merge` made of that.
+        dtype: precision to answer in. By default what the machine is fast in, with the language
+            model's weights packed (`precision.packs`): bfloat16, and float32 with float16 weights
+            for writing; or the latter for all.
+        exact: the latter for all on every machine, so that answers hang neither on what is
+            answered beside them nor on the machine.
 
     Raises:
         EmoVerseError: a file is missing or does not fit, or SmolLM2 cannot be fetched.
     """
-    base = weights.smollm2_dir()
+    merged = (folder / LANGUAGE).is_dir()
+    base = folder / LANGUAGE if merged else weights.smollm2_dir()
     shape = Shape.of(read_json(base / "config.json"))
     assert shape is not None, "the pinned language model is a Llama"
     tower = FaceTower()
@@ -143,15 +162,18 @@ def load(folder: Path = SHIPPED, dtype: torch.dtype | None = None) -> Lean:
     projection = load_file(existing(folder / "projector.safetensors"))
     tensors = {
         name.removeprefix("model."): tensor
-        for name, tensor in load_file(base / "model.safetensors").items()
+        for name, tensor in load_file(existing(base / "model.safetensors")).items()
     }
-    add_lora(tensors, folder)
-    packed = dtype is None and precision.fast() == torch.float32 and precision.packs()
-    dtype = dtype or precision.fast()
+    if not merged:
+        add_lora(tensors, folder)
+    fast = torch.float32 if exact else precision.fast()
+    packed = dtype is None and precision.packs(fast)
+    twice = dtype is None and fast != torch.float32 and precision.packs(torch.float32)
+    dtype = dtype or fast
     rows = tensors["embed_tokens.weight"].float()
-    # The image marks' rows are the mean of all, as in `compact`.
-    marks = rows.mean(dim=0, keepdim=True).expand(len(IMAGE_TOKENS), -1)
-    words = torch.cat([rows, marks]).to(dtype)
+    if not merged:  # the image marks' rows are the mean of all, as in `compact`
+        rows = torch.cat([rows, rows.mean(dim=0, keepdim=True).expand(len(IMAGE_TOKENS), -1)])
+    words = rows.to(dtype)
     tensors["embed_tokens.weight"] = words
     with torch.device("meta"):  # the shell alone
         projector = torch.nn.Linear(VISUAL_WIDTH, words.shape[1])
@@ -159,7 +181,16 @@ def load(folder: Path = SHIPPED, dtype: torch.dtype | None = None) -> Lean:
     projector.load_state_dict(named, assign=True)
     projector.requires_grad_(False)
     llama = FusedLlama.lay_out(shape, tensors, words, dtype, packed)
-    return Lean("compact", Words(base / "tokenizer.json"), llama, tower, projector)
+    writing: Future[FusedLlama]
+    if twice:  # takes most of a second, which nothing but text need wait for
+        pool = ThreadPoolExecutor(1)
+        writing = pool.submit(FusedLlama.lay_out, shape, tensors, words, torch.float32, True)
+        pool.shutdown(wait=False)
+    else:
+        writing = Future()
+        writing.set_result(llama)
+    known = Words(base / "tokenizer.json")
+    return Lean(name_of(folder), known, llama, writing, tower, projector)
 
 
 def add_lora(tensors: dict[str, torch.Tensor], folder: Path) -> None:

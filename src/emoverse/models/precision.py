@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import torch
 
 _CPU = torch.device("cpu")
@@ -20,10 +22,20 @@ def fast(device: torch.device = _CPU) -> torch.dtype:
     return torch.bfloat16 if able else torch.float32
 
 
-def packs() -> bool:
-    """Whether PyTorch has FBGEMM, whose products read float16 weights and compute in float32.
+def packs(dtype: torch.dtype) -> bool:
+    """Whether this CPU has products that read weights of this type from a pack; on x86.
 
-    On x86. A product's relative error is 2e-4, and on the machine above it is faster than one of
-    float32 weights for every number of rows: 4 times for 1 to 8, by a tenth for 512.
+    For bfloat16 they are oneDNN's, which otherwise puts the weights in order at every product. On
+    an AMD EPYC of 2023 all products of the compact model's layers take 10 ms in place of 18 for 5
+    rows, and 520 in place of 640 for 1024.
+
+    For float32 they are FBGEMM's, which read float16 weights and compute in float32. A product's
+    relative error is 2e-4, and on an EPYC of 2019 (AVX2) it is faster than one of float32 weights
+    for every number of rows: 4 times for 1 to 8, by a tenth for 512.
     """
-    return "fbgemm" in torch.backends.quantized.supported_engines
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    if dtype == torch.float32:
+        return "fbgemm" in torch.backends.quantized.supported_engines
+    known = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    return dtype == torch.bfloat16 == fast() and known

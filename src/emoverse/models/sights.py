@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from emoverse.errors import EmoVerseError
+from emoverse.faces import stills as pictures
 from emoverse.faces.spread import spread
 from emoverse.models.processing import Clip, Sight
 
@@ -35,14 +36,9 @@ def sights(root: Path, media: Sequence[str], frames: int, *, native: bool = Fals
         path = root / name
         if not path.is_file():
             raise EmoVerseError(f"{path}: no such file; check the records' media.")
-        try:
-            with Image.open(path) as still:
-                stills.append(still.convert("RGB"))
+        if pictures.size_of(path) is not None:
+            stills.append(Image.fromarray(pictures.read(path, None, [])))
             continue
-        except UnidentifiedImageError:
-            pass
-        except OSError as error:
-            raise EmoVerseError(f"{path}: unreadable picture ({error}).") from None
         clip = clip_of(path, frames)
         if native:
             clips.append(clip)

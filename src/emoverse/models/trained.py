@@ -16,12 +16,36 @@ RECIPE = "recipe.json"
 MERGED_RECIPE = "training_recipe.json"
 ADAPTER = "adapter_model.safetensors"
 OTHER_PARTS = "trained_parts.safetensors"
+# What `emoverse merge` makes of the compact model: a plain Llama in a folder of its own.
+LANGUAGE = "language"
 SHIPPED = Path(__file__).parent / "compact_weights"
 
 
 def folder_of(model: str) -> Path:
     """The folder of a model as commands name it: `compact`, or the folder itself."""
     return SHIPPED if model == "compact" else Path(model)
+
+
+def own_folder(model: str | Path) -> Path:
+    """A model's folder to write beside its weights in.
+
+    Raises:
+        EmoVerseError: the model is the shipped one, which stays as it is.
+    """
+    if str(model) == "compact":
+        raise EmoVerseError(
+            "What is fitted is kept beside the weights, and `compact` comes with its own; name the "
+            "folder of a model that you trained."
+        )
+    return Path(model).resolve()
+
+
+def name_of(model: str | Path) -> str:
+    """What a model is called in reports: `compact`, or its folder (`run-best` for a run's best)."""
+    if model == "compact" or Path(model) == SHIPPED:
+        return "compact"
+    folder = Path(model).resolve()
+    return f"{folder.parent.name}-best" if folder.name == "best" else folder.name
 
 
 def load_trained(folder: Path) -> Mllm:

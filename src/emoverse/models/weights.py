@@ -36,6 +36,7 @@ from emoverse.models.fetching import (
     reporting,
     staging,
 )
+from emoverse.models.whisper import WHISPER, whisper_dir
 
 __all__ = ["cache_dir", "demo_clip", "face_landmarker", "pull", "pulled", "smollm2_dir"]
 
@@ -107,20 +108,25 @@ def pull(name: str = "compact", progress: Progress | None = None) -> Path:
     """Fetch everything that `name` needs, so that it works offline from then on.
 
     Args:
-        name: `compact` (language model, face landmarker, demo clip) or `demo` (the clip alone).
+        name: `compact` (language model, face landmarker, demo clip), `demo` (the clip alone), or
+            `whisper-base` or `whisper-large-v3`, which recognise what is said.
         progress: told of the bytes fetched; by default a bar on a terminal, plain lines otherwise.
 
     Returns:
-        The language model's folder for `compact`, the clip for `demo`.
+        The language or speech model's folder, or the clip.
 
     Raises:
         EmoVerseError: the name is unknown, or no source of a file could be reached.
     """
-    if name not in ("compact", "demo"):
-        raise EmoVerseError(f"There are no weights called {name!r}; say `compact` or `demo`.")
+    speech = {f"whisper-{model}": model for model in WHISPER}
+    known = ("compact", "demo", *speech)
+    if name not in known:
+        raise EmoVerseError(f"There are no weights called {name!r}; say {', '.join(known)}.")
     with reporting(progress) as report:
         if name == "demo":
             return demo_clip(report)
+        if name in speech:
+            return whisper_dir(speech[name], report)
         folder = smollm2_dir(report)
         face_landmarker(report)
         demo_clip(report)

@@ -31,6 +31,8 @@ from emoverse.serving.schemas import (
 )
 
 _MOST_MEDIA = 16
+# Of an answer; clients may ask for more, and models here and elsewhere end sooner.
+_MOST_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,21 @@ def read(request: ChatRequest, model: str) -> Asked:
         Refused: another model is meant, or it is not one question with its media.
     """
     if request.model != model:
-        raise Refused(404, "model_not_found", f"This server's model is {model!r}; name that one.")
+        raise no_model(model)
     spoken = [message for message in request.messages if message.role in ("user", "assistant")]
     if len(spoken) != 1 or spoken[0].role != "user":
         raise Refused(
             422, "bad_request", "Send one user message: each question is answered on its own."
         )
+    for message in request.messages:
+        parts = _parts(message.content)
+        if message.role != "user" and not all(isinstance(part, TextPart) for part in parts):
+            raise Refused(
+                422,
+                "bad_request",
+                f"A {message.role} message holds words alone; put pictures and videos into the "
+                "user message.",
+            )
     system = "\n".join(
         part.text
         for message in request.messages
@@ -81,10 +92,16 @@ def read(request: ChatRequest, model: str) -> Asked:
     return Asked(system or None, query, tuple(urls))
 
 
+def no_model(model: str) -> Refused:
+    """Why a model that a client names cannot be asked; `model` can."""
+    return Refused(404, "model_not_found", f"This server's model is {model!r}; name that one.")
+
+
 def sampling(request: ChatRequest) -> Sampling:
     """How a chat request wants its answer written."""
+    most = request.max_completion_tokens or request.max_tokens
     return Sampling(
-        request.max_completion_tokens or request.max_tokens,
+        min(most, _MOST_TOKENS) if most else None,
         request.temperature or 0.0,
         request.seed or 0,
     )

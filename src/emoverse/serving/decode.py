@@ -24,6 +24,7 @@ from emoverse.errors import EmoVerseError
 from emoverse.faces import analyse_faces, stills, video
 from emoverse.faces.landmarks import Detector, detector
 from emoverse.faces.spread import jpegs
+from emoverse.inference.speech import sound
 
 # Containers that hold their own pictures. Playlists (HLS, DASH, concat...) name other files and
 # addresses, which FFmpeg would open.
@@ -42,7 +43,7 @@ def main() -> None:
         request = json.loads(line)
         _allow_processor(request["cpu"])
         try:
-            header, blobs = _watch(request, eyes)
+            header, blobs = _answer(request, eyes)
         except EmoVerseError as error:
             header, blobs = {"refused": _renamed(str(error), request)}, []
         except MemoryError:
@@ -54,6 +55,23 @@ def main() -> None:
         _send(replies, header, blobs)
 
 
+def _answer(request: dict[str, Any], eyes: Detector) -> tuple[dict[str, Any], list[bytes]]:
+    if request.get("sound"):
+        return _heard(request)
+    if request.get("length"):
+        return {"duration": _check(Path(request["path"]), request).duration}, []
+    return _watch(request, eyes)
+
+
+def _heard(request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    path = Path(request["path"])
+    _check(path, request)
+    start, end = request["window"]  # the headers may promise less than there is
+    pieces = sound(path, piece=10.0, start=start, end=end)
+    # It has 16 bits.
+    return {}, [(samples * (1 << 15)).astype(np.int16).tobytes() for _, samples in pieces]
+
+
 def _watch(request: dict[str, Any], eyes: Detector) -> tuple[dict[str, Any], list[bytes]]:
     path = Path(request["path"])
     duration = _check(path, request).duration
@@ -62,14 +80,15 @@ def _watch(request: dict[str, Any], eyes: Detector) -> tuple[dict[str, Any], lis
         end = duration
     last = end >= duration
     begun = time.perf_counter()
-    track = analyse_faces(path, eyes=eyes, start=start, end=None if last else end)
+    until, pixels = None if last else end, request["pixels"]
+    track = analyse_faces(path, eyes=eyes, start=start, end=until, max_pixels=pixels)
     blobs = [] if track.peak_image is None else [track.peak_image.tobytes()]
     if track.peak_landmarks is not None:
         blobs.append(np.asarray(track.peak_landmarks, np.float32).tobytes())
     pictures: list[bytes] = []
     if request["frames"]:
         wanted, side = request["frames"], request["side"]
-        pictures = list(jpegs(path, wanted, start=start, end=None if last else end, side=side))
+        pictures = list(jpegs(path, wanted, start=start, end=until, side=side, max_pixels=pixels))
     header = {
         "info": asdict(track.info) | {"path": request["name"]},
         "frames": [asdict(frame) for frame in track.frames],

@@ -15,11 +15,13 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from emoverse.serving import problems
 from emoverse.serving.logs import log
 from emoverse.serving.metrics import Metrics
 from emoverse.serving.places import Places
-from emoverse.serving.problems import Refused
+from emoverse.serving.problems import GONE, Refused
 from emoverse.serving.settings import Settings, is_loopback
 
 Message = MutableMapping[str, Any]
@@ -97,6 +99,8 @@ class Guard:
             await self._passed(scope, receive, sending)
         except Refused as refused:
             await _refuse(scope, refused, sending)
+        except ClientDisconnect:
+            status = GONE  # whatever was said in answer, nobody heard it
         except Exception as error:
             # Not passed on: whoever runs us would print its message, which may quote a user.
             log("fault", request=request, error=error)

@@ -39,6 +39,13 @@ CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, created);
 """
 
 
+# Jobs whose words are to be recognised, and are not yet to the end.
+_UNHEARD = """
+    coalesce(json_extract(request, '$.transcribe'), 0)
+    AND (duration = 0 OR coalesce(json_extract(request, '$.heard'), 0) < duration)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A job as it is stored.
@@ -49,7 +56,8 @@ class Row:
         name: what the client calls the video.
         file: where it lies.
         uploaded: it is the server's own copy, deleted when the job ends.
-        request: tasks, transcript and part, as JSON values.
+        request: a `JobRequest` but for its clip, as JSON values; its transcript grows while it is
+            recognised, and `heard` tells up to which second it was.
         created, updated: ISO 8601, UTC.
         duration: seconds of video; 0 until it is known.
         done: seconds of video that are read.
@@ -67,6 +75,11 @@ class Row:
     duration: float
     done: float
     error: str | None
+
+    @property
+    def heard(self) -> float | None:
+        """Seconds that were listened to; None where nothing is recognised."""
+        return float(self.request.get("heard", 0)) if self.request.get("transcribe") else None
 
 
 class Store:
@@ -113,12 +126,17 @@ class Store:
         """The newest jobs but for the first `start` of them."""
         return self._rows("ORDER BY created DESC LIMIT ? OFFSET ?", (count, start))
 
-    def take(self) -> Row | None:
-        """The oldest queued job, now running; None when none waits."""
+    def take(self, hears: bool = True) -> Row | None:
+        """The oldest queued job, now running; None when none waits.
+
+        Args:
+            hears: also jobs whose words are still to be recognised.
+        """
         with self._lock, self._base, closing(self._base.cursor()) as cursor:
             cursor.execute(
                 "UPDATE jobs SET state = 'running', updated = ? WHERE id = "
-                "(SELECT id FROM jobs WHERE state = 'queued' ORDER BY created LIMIT 1) "
+                "(SELECT id FROM jobs WHERE state = 'queued' "
+                f"{'' if hears else f'AND NOT ({_UNHEARD}) '}ORDER BY created LIMIT 1) "
                 "RETURNING id",
                 (_now(),),
             )
@@ -130,6 +148,13 @@ class Store:
         self._write(
             "UPDATE jobs SET state = 'queued', updated = ? WHERE id = ? AND state = 'running'",
             (_now(), job),
+        )
+
+    def keep(self, job: str, request: dict[str, Any], duration: float) -> None:
+        """Store a request to which what was heard was added, and the video's length."""
+        self._write(
+            "UPDATE jobs SET request = ?, duration = ?, updated = ? WHERE id = ?",
+            (json.dumps(request, ensure_ascii=False), duration, _now(), job),
         )
 
     def add_part(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import threading
 import traceback
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
+
+_LIBRARIES = ("uvicorn", "python_multipart", "asyncio")
 
 
 def log(event: str, *, error: BaseException | None = None, **facts: Any) -> None:
@@ -34,6 +37,37 @@ def log(event: str, *, error: BaseException | None = None, **facts: Any) -> None
             for frame in traceback.extract_tb(error.__traceback__)[-6:]
         ]
     print(json.dumps(line, ensure_ascii=False, default=str), file=sys.stderr, flush=True)
+
+
+class _Events(logging.Handler):
+    """Writes what a library logs as an event."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one; without the values in its message, for they may be a client's."""
+        log(
+            "library",
+            error=record.exc_info[1] if record.exc_info else None,
+            library=record.name,
+            level=record.levelname.lower(),
+            message=record.msg if isinstance(record.msg, str) else type(record.msg).__name__,
+        )
+
+
+@contextmanager
+def libraries() -> Iterator[None]:
+    """Write the warnings of the libraries that carry requests as events as well."""
+    handler = _Events(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    passed_on = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, before in zip(loggers, passed_on, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = before
 
 
 @contextmanager

@@ -12,11 +12,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from emoverse.inference.interview import load_turns
+from emoverse.inference.dialogue import load_turns
 from emoverse.serving.problems import Refused, TooLong
 from emoverse.serving.schemas import MOST_DIALOGUE, Dialogue
 
-_DATA_URL = re.compile(r"data:(image|video)/[a-zA-Z0-9.+-]{1,40};base64,")
+# With parameters (RFC 2397), whose quoted values may hold commas: codecs="avc1,mp4a".
+_PARAMETER = r';[a-z0-9_.+-]{1,40}=(?:"[^"]{0,200}"|[^;,"]{0,200})'
+_DATA_URL = re.compile(
+    rf"data:(image|video)/[a-z0-9.+-]{{1,40}}(?:{_PARAMETER}){{0,8}};base64,", re.IGNORECASE
+)
 _BLOCK = 1 << 20
 
 
@@ -44,9 +48,10 @@ def under_roots(path: str, roots: tuple[Path, ...]) -> Path:
         raise Refused(
             422, "no_roots", "This server takes no paths; upload the clip, or start it with --root."
         )
-    if "\0" not in path and "://" not in path:
+    # `..` would let a client walk through folders elsewhere and back, and so learn of them.
+    if "\0" not in path and "://" not in path and ".." not in Path(path).parts:
         for root in roots:
-            # Resolved before it is compared, so that neither `..` nor a link leads outside.
+            # Resolved before it is compared, so that no link leads outside.
             with contextlib.suppress(OSError, RuntimeError, ValueError):
                 found = (root / path).resolve(strict=True)
                 if found.is_relative_to(root) and found.is_file():
@@ -107,8 +112,8 @@ def from_data_url(url: str, folder: Path) -> Iterator[Path]:
         raise Refused(
             422,
             "bad_media",
-            "Only data:image/...;base64 and data:video/...;base64 URLs are read; put the file "
-            "itself into the request.",
+            "Only URLs like data:image/...;base64,... and data:video/...;base64,... are read; put "
+            "the file itself into the request.",
         )
     try:
         data = base64.b64decode(url[match.end() :], validate=True)

@@ -78,9 +78,11 @@ class _Narrow:
     Gradio's own errors, which may hold what was sent, are told in the form of all others.
     """
 
-    _READ = ("/", "/theme.css", "/gradio_api/queue/data")
+    # app_id: asked when a connection was lost; without an answer the page stays dead.
+    _READ = ("/", "/theme.css", "/gradio_api/queue/data", "/gradio_api/app_id")
     _BELOW = ("/assets/", "/static/", "/gradio_api/heartbeat/")
-    _WRITE = ("/gradio_api/queue/join", "/gradio_api/cancel")
+    # reset does nothing, but browsers ask for it after every cancel.
+    _WRITE = ("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset")
     # Gradio makes functions of the components' scripts, hence 'unsafe-eval'.
     _POLICY = (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "

@@ -59,6 +59,7 @@ class Held:
 
     Attributes:
         name: what the client calls it.
+        title: what the page calls it.
         used: when it was asked for last, by the loop's clock.
         piece: what was seen in it, once it was watched.
         ours: an example, which stays.
@@ -66,6 +67,7 @@ class Held:
 
     path: Path
     name: str
+    title: str
     used: float = 0.0
     piece: Piece | None = None
     ours: bool = False
@@ -79,8 +81,7 @@ class Clips:
         self._most = _MOST_UPLOADS * settings.limits.upload
         self._examples = settings.folder / "examples"
         self.folder = private_folder(settings.folder / "page")
-        for left in self.folder.iterdir():  # of a server that was killed
-            left.unlink(missing_ok=True)
+        self.empty()  # of what a killed server left
         self._held: dict[str, Held] = {}
 
     def add(self, path: Path, name: str) -> str:
@@ -91,7 +92,7 @@ class Clips:
         """
         loop = asyncio.get_running_loop()
         key = secrets.token_hex(16)
-        self._held[key] = Held(path, name, loop.time())
+        self._held[key] = Held(path, name, name, loop.time())
         self._sweep()
         loop.call_later(KEPT_SECONDS + 1, self._sweep)
         return key
@@ -115,7 +116,8 @@ class Clips:
         Raises:
             Refused: there is none of that name.
         """
-        if name not in {example.name for example in examples()}:
+        titles = {example.name: example.title for example in examples()}
+        if name not in titles:
             raise Refused(404, "no_such_clip", "There is no such example; choose another.")
         if name in self._held:
             return self._held[name]
@@ -124,7 +126,12 @@ class Clips:
             path = self._examples / f"{name}.mp4"
             if not path.is_file():
                 await asyncio.to_thread(drawn.clip, path, name)
-        return self._held.setdefault(name, Held(path, f"{name}.mp4", ours=True))
+        return self._held.setdefault(name, Held(path, f"{name}.mp4", titles[name], ours=True))
+
+    def empty(self) -> None:
+        """Delete every upload."""
+        for left in self.folder.iterdir():
+            left.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Delete what nobody asked for of late, and the oldest when there is too much."""

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emoverse.errors import EmoVerseError
 from emoverse.inference.analysis import Analysis, Answer
+from emoverse.inference.dialogue import dialogue_interview
 from emoverse.inference.interview import (
     CLIP_TASKS,
     Interview,
@@ -21,7 +22,6 @@ from emoverse.inference.interview import (
     Question,
     Watched,
     clip_interview,
-    dialogue_interview,
 )
 from emoverse.serving.backends import Backend
 from emoverse.serving.logs import log
@@ -29,9 +29,7 @@ from emoverse.serving.media import of_dialogue
 from emoverse.serving.page_clips import Held
 from emoverse.serving.problems import Refused
 from emoverse.serving.schemas import MOST_TEXT, Dialogue
-
-if TYPE_CHECKING:
-    from emoverse.serving.app import Service
+from emoverse.serving.service import Service
 
 _TICK = 1.0  # seconds without news after which a snapshot is sent again, so that a stop is noticed
 _REST = 0.08  # between two snapshots
@@ -45,12 +43,14 @@ class Step:
         doing: in words, for people.
         analyses: what was found so far, by model; complete when `done`.
         reasons: by model, the reason as far as it is written.
+        text: what was heard, None when nothing was or nothing was listened to.
         done: nothing follows.
     """
 
     doing: str
     analyses: Mapping[str, Analysis] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    text: str | None = None
     done: bool = False
 
 
@@ -96,6 +96,22 @@ def read_clip(
             *(_ask(service.models[model], watched, text, model, progress) for model in models)
         )
         progress.end()
+
+    return _snapshots(service, work)
+
+
+def hear_clip(service: Service, held: Held) -> AsyncGenerator[Step, None]:
+    """Have what is said in a clip recognised; closing the generator ends the work.
+
+    Raises:
+        Refused: a limit is passed, or this server recognises no speech.
+    """
+
+    async def work(tell: Tell) -> None:
+        tell(Step(f"Listening to {held.name} …"))
+        text = await service.hearing.clip(held.path, held.name)
+        told = "Check the words, and have the clip read." if text else "Nothing is said in it."
+        tell(Step(told, text=text, done=True))
 
     return _snapshots(service, work)
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from pydantic import ValidationError
 
 from emoverse.inference.analysis import Analysis
-from emoverse.serving import page_clips, page_views, problems
+from emoverse.serving import page_clips, page_rows, page_views
 from emoverse.serving.page_clips import Clips, Held
-from emoverse.serving.page_reading import read_clip, read_dialogue, sentence
+from emoverse.serving.page_reading import hear_clip, read_clip, read_dialogue, sentence
 from emoverse.serving.problems import Refused
-from emoverse.serving.schemas import MOST_TEXT, MOST_TURNS, Dialogue
+from emoverse.serving.schemas import MOST_TEXT, MOST_TURNS
 from emoverse.serving.settings import Settings
 from emoverse.tasks.labels import EMOTIONS
 
@@ -29,6 +28,7 @@ TALK = [
     {"speaker": "Ben", "text": "Oh no. You promised that you would come."},
 ]
 Updates = dict[Any, Any]
+ADD = "Add a clip, and read it."
 
 
 def clip_tab(app: FastAPI, settings: Settings, main: str, others: list[str]) -> None:
@@ -61,6 +61,9 @@ def clip_tab(app: FastAPI, settings: Settings, main: str, others: list[str]) -> 
                 max_length=MOST_TEXT,
                 elem_id="said",
             )
+            hear = None
+            if settings.asr_model:
+                hear = gr.Button("Write down what is said", elem_id="hear", size="sm")
             other = _other(others)
             with gr.Row():
                 go = gr.Button("Read the clip", variant="primary", elem_id="read", scale=3)
@@ -69,15 +72,18 @@ def clip_tab(app: FastAPI, settings: Settings, main: str, others: list[str]) -> 
                 gr.HTML(page_views.text("examples.html"), apply_default_css=False)
                 with gr.Row():
                     for example in page_clips.examples():
-                        value = {"example": example.name, "title": example.title}
+                        value = json.dumps({"example": example.name, "title": example.title})
+                        text = json.dumps(example.text)
                         gr.Button(example.title, size="sm").click(
                             None,
                             None,
                             [clip, said],
-                            js=f"() => [{json.dumps(value)}, {json.dumps(example.text)}]",
+                            # Its own key: what comes late of an earlier choice is not of this one.
+                            js=f"() => [{{...{value}, key: String(Date.now())}}, {text}]",
                         )
         with gr.Column(scale=7, min_width=320, elem_id="result"):
-            status = _html(page_views.status("Add a clip, and read it."))
+            status = _html(page_views.status(ADD))
+            about = _html()
             with gr.Row():
                 columns: list[tuple[gr.Column, gr.HTML, gr.HTML]] = []
                 for _ in [main, *others[:1]]:
@@ -85,20 +91,18 @@ def clip_tab(app: FastAPI, settings: Settings, main: str, others: list[str]) -> 
                         columns.append((column, _html(), _html()))
             warned, links = _html(), _html(elem_id="clip-links")
     seen = _html()
+    found_parts = [about, warned, links, seen, *(part for _, *parts in columns for part in parts)]
 
     async def read(
         value: Any, text: str | None, second: str | None = None
     ) -> AsyncIterator[Updates]:
         models = [main, second] if second else [main]
-        shown: Updates = {part: "" for part in (warned, links, seen)}
-        shown |= {part: "" for _, *parts in columns for part in parts}
+        key = _key(value)
+        shown: Updates = dict.fromkeys(found_parts, "")
         yield (
             shown
             | _opened([column for column, *_ in columns], len(models))
-            | {
-                clip: gr.HTML(mark=None),
-                status: page_views.status("Waiting …", busy=True),
-            }
+            | {clip: gr.HTML(mark=None), status: _status(key, "Waiting …", busy=True)}
         )
         try:
             held = await _held(app.state.service.clips, value)
@@ -106,13 +110,14 @@ def clip_tab(app: FastAPI, settings: Settings, main: str, others: list[str]) -> 
             async with aclosing(read_clip(app.state.service, held, text or "", models)) as steps:
                 async for step in steps:
                     # Said each time, for Gradio must hear something; the rest when it is new.
-                    doing: Updates = {status: page_views.status(step.doing, busy=not step.done)}
+                    doing: Updates = {status: _status(key, step.doing, busy=not step.done)}
                     update: Updates = {}
                     if step.analyses and not marked:
                         first, marked = step.analyses[main], True
+                        update[about] = page_views.about(held.title)
                         update[warned] = page_views.warnings(first)
                         update[seen] = page_views.faces(first)
-                        doing[clip] = gr.HTML(mark=page_views.mark(first))
+                        doing[clip] = gr.HTML(mark=page_views.mark(first, key))
                     for model, (_, found, why) in zip(models, columns, strict=False):
                         if model in step.analyses:
                             title = model if len(models) > 1 else None
@@ -122,12 +127,30 @@ def clip_tab(app: FastAPI, settings: Settings, main: str, others: list[str]) -> 
                         update[links] = page_views.downloads(step.analyses)
                     fresh = {part: new for part, new in update.items() if shown.get(part) != new}
                     shown |= fresh
-                    yield doing | fresh
+                    kept = {part: page_views.of_clip(key, new) for part, new in fresh.items()}
+                    yield doing | kept
         except Exception as error:
-            yield {status: page_views.status(sentence(error), failed=True)}
+            yield {status: _status(key, sentence(error), failed=True)}
 
-    outputs = [clip, status, warned, links, seen, *(part for each in columns for part in each)]
-    _run(go, stop, read, [clip, said, *other], outputs, status)
+    async def listen(value: Any) -> AsyncIterator[Updates]:
+        key = _key(value)
+        yield {status: _status(key, "Waiting …", busy=True)}
+        try:
+            held = await _held(app.state.service.clips, value)
+            async with aclosing(hear_clip(app.state.service, held)) as steps:
+                async for step in steps:
+                    doing: Updates = {status: _status(key, step.doing, busy=not step.done)}
+                    yield doing | ({said: step.text} if step.text else {})
+        except Exception as error:
+            yield {status: _status(key, sentence(error), failed=True)}
+
+    outputs = [clip, status, *found_parts, *(column for column, *_ in columns)]
+    runs = [_run(go, stop, read, [clip, said, *other], outputs, status)]
+    if hear:
+        runs.append(_run(hear, stop, listen, [clip], [said, status], status))
+    # The player holds another clip, or none: what runs ends, and what was found is of no use.
+    empty = [page_views.status(ADD), *("" for _ in found_parts)]
+    clip.clear(None, None, [status, *found_parts], js=f"() => {json.dumps(empty)}", cancels=runs)
 
 
 def talk_tab(app: FastAPI, main: str, others: list[str]) -> None:
@@ -161,7 +184,7 @@ def talk_tab(app: FastAPI, main: str, others: list[str]) -> None:
         )
         found: dict[str, Analysis] = {}
         try:
-            asked = _dialogue(value)
+            asked = page_rows.dialogue(value)
             for model, (_, part) in zip(models, columns, strict=False):
                 async with aclosing(read_dialogue(app.state.service, asked, model)) as steps:
                     async for step in steps:
@@ -200,8 +223,8 @@ def _run(
     inputs: list[Any],
     outputs: list[Any],
     status: gr.HTML,
-) -> None:
-    """Have one button read and the other one stop it."""
+) -> Any:
+    """Have one button read and the other one stop it; the event is for others that stop it."""
     event = go.click(
         read,
         inputs,
@@ -219,6 +242,19 @@ def _run(
         show_progress="hidden",
         api_visibility="private",
     )
+    return event
+
+
+def _key(value: Any) -> str:
+    """What names the player's clip on the page, "" for none; as in `clip.js`."""
+    key = value.get("key") if isinstance(value, dict) else None
+    return key if isinstance(key, str) else ""
+
+
+def _status(key: str, doing: str, **kind: bool) -> str:
+    """How far the work on one clip is, which is nobody's business once there is another clip."""
+    status = page_views.status(doing, **kind)
+    return page_views.of_clip(key, status, instead=page_views.status(ADD))
 
 
 async def _held(clips: Clips, value: Any) -> Held:
@@ -232,16 +268,3 @@ async def _held(clips: Clips, value: Any) -> Held:
     if isinstance(value, dict) and isinstance(value.get("example"), str):
         return await clips.example(value["example"])
     raise Refused(422, "no_clip", "There is no clip yet; drop one, choose a file or record.")
-
-
-def _dialogue(value: Any) -> Dialogue:
-    """The conversation that the table holds, under the API's limits.
-
-    Raises:
-        Refused: it is none.
-    """
-    try:
-        asked = Dialogue.model_validate(value)
-    except ValidationError as error:
-        raise Refused(422, "bad_request", problems.told(error.errors())) from None
-    return asked

@@ -46,6 +46,16 @@ def status(doing: str, *, busy: bool = False, failed: bool = False) -> str:
     return text("status.html", doing=doing, busy=busy, failed=failed)
 
 
+def about(name: str) -> str:
+    """Which clip the answers below are of."""
+    return text("about.html", name=name)
+
+
+def of_clip(key: str, shown: str, *, instead: str = "") -> str:
+    """A piece that the page shows while its player holds the clip `key`; `instead` afterwards."""
+    return text("of_clip.html", key=key, shown=shown, instead=instead) if shown else ""
+
+
 def answers(analysis: Analysis, title: str | None) -> str:
     """Sentiment, emotion and expression, with the model's name as `title` in a comparison."""
     return text("answers.html", view=view(analysis, "a"), title=title)
@@ -75,13 +85,17 @@ def conversation(analysis: Analysis, title: str | None) -> str:
     return text("conversation.html", view=view(analysis, f"talk-{title or ''}"), title=title)
 
 
-def mark(analysis: Analysis) -> dict[str, Any] | None:
-    """What the player needs to mark the peak: seconds, box, and the size that it is given in."""
+def mark(analysis: Analysis, key: str) -> dict[str, Any] | None:
+    """What the player needs to mark the peak: seconds, box, and the size that it is given in.
+
+    It is drawn only while the player holds the clip `key`.
+    """
     shown = view(analysis, "m")
     picture = shown["picture"]
     if analysis.peak is None or picture is None:
         return None
     return {
+        "clip": key,
         "seconds": analysis.peak.timestamp,
         "label": shown["peak_time"],
         "box": picture["box"],

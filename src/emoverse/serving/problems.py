@@ -11,6 +11,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from emoverse.errors import EmoVerseError
+from emoverse.serving.schemas import PARTS, WORDS
+
+GONE = 499
+"""The client broke off before it was answered: for the log and the figures, for nobody reads it."""
+# Pydantic's sentences for these name our classes.
+_NO_OBJECT = ("model_type", "model_attributes_type", "dict_type")
 
 
 class Refused(Exception):
@@ -54,9 +60,28 @@ def response(refused: Refused) -> JSONResponse:
 
 def told(errors: Sequence[Any]) -> str:
     """Pydantic's errors: where and what, never the value, for that may be private."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}" for found in errors[:5]
-    )
+    return "; ".join(": ".join(filter(None, _place_and_message(found))) for found in errors[:5])
+
+
+def _place_and_message(found: Any) -> tuple[str, str]:
+    place, kind = list(found["loc"]), found["type"]
+    if kind == "json_invalid":
+        return "", "The body is not valid JSON."
+    if place[:1] == ["body"] and len(place) > 1:
+        del place[0]
+    if kind in _NO_OBJECT:
+        if place in ([], ["body"]):
+            return "", "The body must be a JSON object."
+        return _path(place), "Must be a JSON object"
+    return _path(place), found["msg"].removeprefix("Value error, ")
+
+
+def _path(place: list[Any]) -> str:
+    """Where something stands in a request, without pydantic's names for what it was taken for."""
+    if PARTS in place:
+        at = place.index(PARTS)
+        place = place[:at] + place[at + 1 : at + 2] + place[at + 3 :]  # with the part's `type`
+    return ".".join(str(one) for one in place if one != WORDS)
 
 
 def install(app: FastAPI) -> None:

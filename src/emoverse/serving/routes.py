@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from emoverse import __version__
-from emoverse.inference.interview import Watched, clip_interview, dialogue_interview
+from emoverse.inference.dialogue import dialogue_interview
+from emoverse.inference.interview import Watched, clip_interview
 from emoverse.serving import chat, problems
 from emoverse.serving.jobs import ENDED, Row
 from emoverse.serving.media import of_dialogue, shown_name, stored, under_roots
@@ -24,20 +25,20 @@ from emoverse.serving.schemas import (
     Analysis,
     ChatRequest,
     ClipPath,
+    ClipRequest,
     Completion,
     Dialogue,
     Health,
     Job,
     JobList,
     JobRequest,
+    Model,
     ModelList,
     Part,
     Problem,
 )
+from emoverse.serving.service import Service
 from emoverse.serving.talk import Talk
-
-if TYPE_CHECKING:
-    from emoverse.serving.app import Service
 
 router = APIRouter()
 _MOST_LISTED = 100
@@ -60,6 +61,8 @@ def _body(schema: type[ClipPath], extra: dict[str, Any]) -> dict[str, Any]:
         "properties": {
             "file": {"type": "string", "format": "binary", "description": "A video or a picture."},
             "tasks": {"type": "string", "description": "msa,er,fer,eri, or some of them."},
+            "transcribe": {"type": "boolean"},
+            "language": {"type": "string", "maxLength": 20},
             **extra,
         },
     }
@@ -76,6 +79,7 @@ def _responses(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": Problem} for code in codes}
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", tags=["server"], responses={503: {"model": Problem}})
 async def health(request: Request) -> Health:
     """Whether the server can answer; needs no token."""
@@ -99,19 +103,20 @@ async def metrics(request: Request) -> PlainTextResponse:
 @router.post(
     "/v1/analyze",
     tags=["analysis"],
-    openapi_extra=_body(ClipPath, {"text": {"type": "string", "maxLength": 4000}}),
+    openapi_extra=_body(ClipRequest, {"text": {"type": "string", "maxLength": 4000}}),
     responses=_responses(404, 415, 502, 504),
 )
 async def analyze(request: Request) -> Analysis:
     """Read one clip: upload it, or name it by its path on the server."""
     service = _service(request)
-    async with _clip(request, ClipPath, service.scratch) as (asked, file, name, _):
+    async with _clip(request, ClipRequest, service.scratch) as (asked, file, name, _):
 
         async def work() -> Analysis:
+            text = asked.text
+            if asked.transcribe:
+                text = await service.hearing.clip(file, name, asked.language)
             piece = await service.sandbox.watch(file, name)
-            interview = clip_interview(
-                piece.watched, asked.text, list(asked.tasks), service.backend.name
-            )
+            interview = clip_interview(piece.watched, text, list(asked.tasks), service.backend.name)
             return Analysis.model_validate((await service.backend.conduct(interview)).to_json())
 
         return await service.bounded(request, work())
@@ -156,8 +161,10 @@ async def add_job(request: Request) -> Job:
     service = _service(request)
     _check_room(service)
     async with _clip(request, JobRequest, service.store.uploads) as (asked, file, name, keep):
-        values = asked.model_dump(include={"tasks", "transcript", "part", "by"})
-        if asked.by == "utterance":
+        values = asked.model_dump(exclude={"path", "text"})
+        if asked.transcribe:
+            service.hearing.check(asked.language)
+        elif asked.by == "utterance":
             Talk(values["transcript"], asked.tasks, service.backend.name)  # refuses what is empty
         _check_room(service)  # others may have come while this one's video did
         row = service.store.add(name, file, uploaded=keep is not None, request=values)
@@ -249,7 +256,16 @@ async def delete_job(request: Request, job: str) -> None:
 @router.get("/v1/models", tags=["chat"])
 async def models(request: Request) -> ModelList:
     """The model that can be asked."""
-    return ModelList.model_validate({"data": [{"id": _service(request).backend.name}]})
+    return ModelList(data=[_model(_service(request))])
+
+
+@router.get("/v1/models/{model:path}", tags=["chat"], responses=_responses(404))
+async def model(request: Request, model: str) -> Model:
+    """The model that can be asked, by its name."""
+    found = _model(_service(request))
+    if model != found.id:
+        raise chat.no_model(found.id)
+    return found
 
 
 @router.post(
@@ -293,6 +309,10 @@ def _service(request: Request) -> Service:
     return service
 
 
+def _model(service: Service) -> Model:
+    return Model(id=service.backend.name, created=service.started)
+
+
 def _row(service: Service, job: str) -> Row:
     row = service.store.get(job)
     if row is None:
@@ -320,6 +340,7 @@ def _job(row: Row) -> Job:
             "updated": row.updated,
             "duration": row.duration,
             "done": row.done,
+            "heard": row.heard,
             "error": row.error,
         }
     )
@@ -354,14 +375,16 @@ def _read_form(form: FormData, schema: type[Any]) -> tuple[Any, UploadFile]:
     for name, value in form.multi_items():
         if name == "file" and isinstance(value, UploadFile):
             upload = value
-        elif isinstance(value, UploadFile) or name in values or name == "path":
+        elif isinstance(value, UploadFile) or name == "path":
             raise Refused(422, "bad_request", f"{name[:40]!r} is not a field of this form.")
+        elif name == "tasks" and name in values:
+            values[name] += f",{value}"
+        elif name in values:
+            raise Refused(422, "bad_request", f"{name[:40]!r} is given twice; give it once.")
         else:
             values[name] = value
     if upload is None:
         raise Refused(422, "bad_request", "The form has no file named `file`; add the clip.")
-    if "tasks" in values:
-        values["tasks"] = [task.strip() for task in values["tasks"].split(",") if task.strip()]
     if "transcript" in values:
         try:
             values["transcript"] = json.loads(values["transcript"])

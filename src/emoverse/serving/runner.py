@@ -7,12 +7,18 @@ import contextlib
 import json
 import math
 from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from emoverse.errors import EmoVerseError
-from emoverse.inference.interview import clip_interview
+from emoverse.faces import FaceTrack
+from emoverse.faces.video import VideoInfo
+from emoverse.inference.interview import Watched, clip_interview
+from emoverse.inference.listening import PIECE
+from emoverse.inference.transcripts import Cue, joined
 from emoverse.serving.backends import Backend
+from emoverse.serving.hearing import Hearing
 from emoverse.serving.jobs import ENDED, Row, Store
 from emoverse.serving.logs import log
 from emoverse.serving.media import under_roots
@@ -34,13 +40,20 @@ class Runner:
     """One job at a time; requests of the moment mix with it at the model and the decoders."""
 
     def __init__(
-        self, store: Store, backend: Backend, sandbox: Sandbox, settings: Settings, metrics: Metrics
+        self,
+        store: Store,
+        backend: Backend,
+        sandbox: Sandbox,
+        hearing: Hearing,
+        settings: Settings,
+        metrics: Metrics,
     ) -> None:
         """Make a runner; `start` sets it to work."""
         self._roots = settings.roots
         self._store = store
         self._backend = backend
         self._sandbox = sandbox
+        self._hearing = hearing
         self._limits = settings.limits
         self._keep_days = settings.keep_days
         self._metrics = metrics
@@ -116,6 +129,8 @@ class Runner:
                     yield _event("part", part, number)
                     start = number + 1
             state = {"state": row.state, "done": row.done, "duration": row.duration}
+            if row.heard is not None:
+                state["heard"] = row.heard
             if (now := json.dumps(state)) != shown:
                 shown = now
                 yield _event("progress", state)
@@ -134,7 +149,7 @@ class Runner:
         while not self.stopping:
             if self._keep_days is not None:
                 self._store.forget(self._keep_days * 86_400)
-            row = self._store.take()
+            row = self._store.take(self._hearing.able)
             self._count()
             if row is None:
                 self._wake.clear()
@@ -169,6 +184,11 @@ class Runner:
         file = Path(row.file)
         if not row.uploaded:  # the roots may be others than when the job was added
             file = under_roots(row.file, self._roots)
+        if row.request.get("transcribe"):
+            heard = await self._hear(row, file)
+            if heard is None:
+                return False
+            row = heard
         if row.request.get("by") == "utterance":
             return await self._read_utterances(row, file)
         number = self._store.read(row.id)
@@ -186,7 +206,12 @@ class Runner:
                 if not number or failed == _MOST_FAILED:
                     raise
                 done = min(window[1], duration)
-                part = {"start": window[0], "end": done, "error": str(error)}
+                watched = _unseen(row.name, done - window[0], str(error))
+                part = await self._part(
+                    Piece(watched, window[0], done, duration, done >= duration), row
+                )
+                if "error" in part:  # no words either
+                    part["error"] = str(error)
             else:
                 failed = 0
                 done, duration = piece.end, piece.duration
@@ -195,6 +220,39 @@ class Runner:
             await self._tell()
             number += 1
         return True
+
+    async def _hear(self, row: Row, file: Path) -> Row | None:
+        """The job with its words, as far as they were not recognised before; None as `_read`."""
+        seconds = self._limits.job_seconds
+        duration = row.duration or await self._sandbox.duration(file, row.name, seconds=seconds)
+        done, language, failed = row.heard or 0.0, row.request["language"], 0
+        while done < duration:
+            if self.stopping:
+                return None
+            end = min(done + PIECE, duration)
+            try:
+                cues, done = await self._hearing.piece(
+                    file, row.name, (done, end), language, seconds=seconds, last=end == duration
+                )
+            except Refused:
+                failed += 1
+                if failed == _MOST_FAILED:
+                    raise
+                continue  # a process that was too slow may not be so again
+            failed = 0
+            lines = row.request["transcript"] + [asdict(cue) for cue in cues]
+            row = replace(row, request=row.request | {"transcript": lines, "heard": done})
+            self._store.keep(row.id, row.request, duration)
+            await self._tell()
+        # A sentence may go on in the next piece.
+        cues = joined(Cue(**line) for line in row.request["transcript"])
+        if row.request["by"] == "utterance" and not cues:
+            raise EmoVerseError(
+                f"No words were recognised in {row.name}; have it read by parts, or give a "
+                "transcript."
+            )
+        lines = [asdict(cue) for cue in cues]
+        return replace(row, request=row.request | {"transcript": lines}, duration=duration)
 
     async def _part(self, piece: Piece, row: Row) -> dict[str, Any]:
         part: dict[str, Any] = {"start": piece.start, "end": piece.end}
@@ -209,28 +267,31 @@ class Runner:
 
     async def _read_utterances(self, row: Row, file: Path) -> bool:
         """The same with a part for every utterance, and causes as soon as they can be asked for."""
-        talk = Talk(row.request["transcript"], row.request["tasks"], self._backend.name)
+        duration = row.duration or await self._sandbox.duration(
+            file, row.name, seconds=self._limits.job_seconds
+        )
+        said, tasks = row.request["transcript"], row.request["tasks"]
+        talk = Talk(said, tasks, self._backend.name, duration)
         for _, known in await asyncio.to_thread(self._store.parts, row.id):
             talk.take(known)
-        duration, failed = row.duration, 0
+        failed = 0
         while (at := talk.following()) is not None:
             if self.stopping:
                 return False
-            piece = None
             part: dict[str, Any] = {"start": at.start, "end": at.end, "speaker": at.speaker}
             try:
                 piece = await self._sandbox.watch(
                     file, row.name, seconds=self._limits.job_seconds, window=(at.start, at.end)
                 )
-                failed, duration = 0, piece.duration
-                analysis = await self._backend.conduct(talk.ask(piece.watched))
-                part["analysis"] = analysis.to_json()
-            except (EmoVerseError, TooLong) as error:
-                part["error"] = str(error)
+                failed, watched = 0, piece.watched
             except Refused as error:
-                failed += piece is None
-                if piece is not None or at.number == 1 or failed == _MOST_FAILED:
+                failed += 1
+                if failed == _MOST_FAILED:
                     raise
+                watched = _unseen(row.name, at.end - at.start, str(error))
+            try:
+                part["analysis"] = (await self._backend.conduct(talk.ask(watched))).to_json()
+            except (EmoVerseError, TooLong) as error:
                 part["error"] = str(error)
             talk.take(part)
             if causes := talk.ask_causes():
@@ -242,7 +303,23 @@ class Runner:
             done = duration if last else min(at.end, duration)
             self._store.add_part(row.id, at.number - 1, part, done, duration)
             await self._tell()
+        await self._tell_late(row, talk, duration)
         return True
+
+    async def _tell_late(self, row: Row, talk: Talk, duration: float) -> None:
+        """A part without an answer for each line that is not read."""
+        number = self._store.read(row.id)
+        for cue in talk.late[max(0, number - talk.count) :]:
+            part = {
+                "start": cue.start,
+                "end": cue.end,
+                "speaker": cue.speaker,
+                "error": f"This line of the transcript lies after the video's end ({duration:.1f} "
+                "s) and was left out.",
+            }
+            self._store.add_part(row.id, number, part, duration, duration)
+            number += 1
+        await self._tell()
 
     async def _newer(self, version: int) -> None:
         await self._changed.wait_for(lambda: self._version != version)
@@ -257,6 +334,12 @@ class Runner:
         counts = self._store.count()
         for state in _STATES:
             self._metrics.jobs.labels(state).set(counts.get(state, 0))
+
+
+def _unseen(name: str, seconds: float, why: str) -> Watched:
+    """A part whose picture cannot be read; its words can."""
+    info = VideoInfo(Path(name), 0, 0, 0.0, seconds, 0, 0, has_audio=False)
+    return Watched(name, FaceTrack(info, warnings=(why,)))
 
 
 def _said(transcript: list[dict[str, Any]], piece: Piece) -> str | None:

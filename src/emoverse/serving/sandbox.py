@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from emoverse.faces import AUFrame, FaceTrack
 from emoverse.faces.video import VideoInfo
 from emoverse.inference.interview import Watched
+from emoverse.inference.speech import Samples
 from emoverse.models import weights
 from emoverse.serving.logs import log
 from emoverse.serving.metrics import Metrics
@@ -132,14 +133,62 @@ class Sandbox:
         Raises:
             Refused: it cannot be decoded, or not within the limits.
         """
-        request = {
+        seconds = self._limits.clip_seconds if seconds is None else seconds
+        request = {"frames": self._wanted, "side": self._side, "window": window}
+        return _piece(*await self._decoded(path, name, seconds, request), name)
+
+    async def duration(self, path: Path, name: str, *, seconds: float) -> float:
+        """How long a clip is, in seconds.
+
+        Args:
+            path: see `watch`.
+            name: likewise.
+            seconds: longest clip.
+
+        Raises:
+            Refused: it cannot be read, or is not within the limits.
+        """
+        header, _ = await self._decoded(path, name, seconds, {"length": True})
+        try:
+            return float(header["duration"])
+        except (KeyError, TypeError, ValueError):
+            raise Refused(422, "bad_media", f"{name} cannot be decoded; convert it.") from None
+
+    async def listen(
+        self,
+        path: Path,
+        name: str,
+        *,
+        seconds: float | None = None,
+        window: tuple[float, float] | None = None,
+    ) -> Samples:
+        """Decode a clip's sound.
+
+        Args:
+            path: see `watch`.
+            name: likewise.
+            seconds: likewise.
+            window: only what lies between these two times in seconds.
+
+        Returns:
+            Mono samples at 16 kHz, full scale 1; none when the clip has no sound.
+
+        Raises:
+            Refused: it cannot be decoded, or not within the limits.
+        """
+        seconds = self._limits.clip_seconds if seconds is None else seconds
+        request = {"sound": True, "window": window or (0.0, seconds)}
+        _, blobs = await self._decoded(path, name, seconds, request)
+        return np.divide(np.frombuffer(b"".join(blobs), np.int16), 1 << 15, dtype=np.float32)
+
+    async def _decoded(
+        self, path: Path, name: str, seconds: float, request: dict[str, Any]
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        request |= {
             "path": str(path),
             "name": name,
-            "frames": self._wanted,
-            "side": self._side,
             "pixels": self._limits.pixels,
-            "seconds": self._limits.clip_seconds if seconds is None else seconds,
-            "window": window,
+            "seconds": seconds,
             "cpu": 2 * self._limits.decode_seconds,
         }
         start = time.perf_counter()
@@ -151,7 +200,7 @@ class Sandbox:
                 log("decode_fault", error_class=str(header["fault"])[:80])
             if "refused" in header:
                 raise Refused(422, "bad_media", str(header["refused"]))
-            return _piece(header, blobs, name)
+            return header, blobs
         finally:
             self._metrics.decodes.labels(outcome).inc()
             self._metrics.decode_seconds.observe(time.perf_counter() - start)
@@ -191,9 +240,11 @@ class Sandbox:
             self._idle.put_nowait(worker)
 
     async def _ready(self, worker: _Worker | None) -> _Worker:
-        if worker is not None and worker.process.returncode is None:
-            return worker
         if worker is not None:
+            assert worker.process.stdout is not None
+            # Its output may tell of its death before the system does.
+            if worker.process.returncode is None and not worker.process.stdout.at_eof():
+                return worker
             self._all.discard(worker)
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         process = await asyncio.create_subprocess_exec(

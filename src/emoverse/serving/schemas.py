@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from emoverse.inference.interview import CLIP_TASKS
 
@@ -19,6 +28,22 @@ MOST_CHAT = 16_000
 Plain = Annotated[str, StringConstraints(max_length=MOST_TEXT)]
 Path_ = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
+# What sentences about mistakes leave out of a place in a request, see `problems.told`.
+WORDS, PARTS = "[words]", "[parts]"
+# Any string that is sound Unicode: pydantic looks at that only where there is some constraint.
+Sound = Annotated[str, StringConstraints(min_length=0)]
+_LARGEST_INTEGER = 2**63 - 1
+
+
+def _listed(tasks: object) -> object:
+    """`msa,er` as a list."""
+    if not isinstance(tasks, str):
+        return tasks
+    return [task.strip() for task in tasks.split(",") if task.strip()]
+
+
+Tasks = Annotated[list[Task], BeforeValidator(_listed), Field(min_length=1, max_length=4)]
+
 _TASKS: list[Task] = ["msa", "er", "fer", "eri"]
 assert tuple(_TASKS) == CLIP_TASKS
 
@@ -30,11 +55,33 @@ class Strict(BaseModel):
 
 
 class ClipPath(Strict):
-    """A clip on the server, and what is asked about it."""
+    """A clip on the server, what is asked about it, and how its words are known."""
 
     path: Path_ = Field(description="Relative to a root of the server, or absolute within one.")
+    tasks: Tasks = Field(_TASKS, description="A list, or one string: msa,er,fer,eri.")
+    transcribe: bool = Field(
+        False, description="Recognise what is said, in place of words; needs --asr-model."
+    )
+    language: Annotated[str, StringConstraints(max_length=20)] | None = Field(
+        None, description="That is spoken, as `en`; left out: it is recognised.", examples=["en"]
+    )
+
+    def _check_source(self, field: str, given: bool) -> None:
+        if self.transcribe and given:
+            raise ValueError(f"give `{field}` or have it recognised with `transcribe`, not both")
+        if self.language is not None and not self.transcribe:
+            raise ValueError("`language` is for `transcribe`; add that or leave it out")
+
+
+class ClipRequest(ClipPath):
+    """One clip; see /v1/analyze."""
+
     text: Plain | None = Field(None, description="What is said in the clip.")
-    tasks: list[Task] = Field(_TASKS, min_length=1, max_length=4)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ClipRequest:
+        self._check_source("text", self.text is not None)
+        return self
 
 
 class Turn(Strict):
@@ -128,6 +175,11 @@ class JobRequest(ClipPath):
         "before it; with er among the tasks, also which of them caused which emotion.",
     )
 
+    @model_validator(mode="after")
+    def _one_source(self) -> JobRequest:
+        self._check_source("transcript", bool(self.transcript))
+        return self
+
 
 class Part(BaseModel):
     """A part of a long video: its span in seconds, and its analysis or why there is none."""
@@ -154,6 +206,9 @@ class Job(BaseModel):
     updated: str
     duration: float = Field(description="Seconds of video; 0 until it is known.")
     done: float = Field(description="Seconds of video that are read.")
+    heard: float | None = Field(
+        None, description="Seconds that were listened to; null where nothing is recognised."
+    )
     error: str | None = None
     parts: list[Part] = []
     next: int | None = Field(None, description="The `from` of more parts that are there.")
@@ -199,7 +254,7 @@ class TextPart(BaseModel):
     """Words."""
 
     type: Literal["text"]
-    text: str
+    text: Sound
 
 
 class ImagePart(BaseModel):
@@ -216,6 +271,10 @@ class VideoPart(BaseModel):
     video_url: MediaUrl
 
 
+def _kind(content: object) -> str:
+    return PARTS if isinstance(content, list) else WORDS
+
+
 ContentPart = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
 
 
@@ -223,7 +282,10 @@ class Message(BaseModel):
     """A message. The compact model brings its own system prompt, whatever a client sends."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart]
+    content: Annotated[
+        Annotated[Sound, Tag(WORDS)] | Annotated[list[ContentPart], Tag(PARTS)],
+        Discriminator(_kind),
+    ]
 
 
 class StreamOptions(BaseModel):
@@ -244,10 +306,10 @@ class ChatRequest(BaseModel):
     messages: list[Message] = Field(min_length=1, max_length=100)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1, le=4096)
-    max_completion_tokens: int | None = Field(None, ge=1, le=4096)
+    max_tokens: int | None = Field(None, ge=1, le=_LARGEST_INTEGER)
+    max_completion_tokens: int | None = Field(None, ge=1, le=_LARGEST_INTEGER)
     temperature: float | None = Field(None, ge=0, le=2)
-    seed: int | None = Field(None, ge=-(2**31), le=2**31)
+    seed: int | None = Field(None, ge=-_LARGEST_INTEGER, le=_LARGEST_INTEGER)
     n: Literal[1] | None = 1
 
 
@@ -300,6 +362,7 @@ class Model(BaseModel):
 
     id: str
     object: Literal["model"] = "model"
+    created: int = Field(description="When the server started; seconds since 1970.")
     owned_by: str = "emoverse"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from emoverse.errors import EmoVerseError
+from emoverse.models.trained import name_of
 
 TOKEN_VARIABLE = "EMOVERSE_TOKEN"
 KEY_VARIABLE = "EMOVERSE_ENDPOINT_KEY"
@@ -60,6 +61,8 @@ class Settings:
         model: `compact`, or the folder of a trained model; for the backend `local`.
         page: whether there is a web page, at /page.
         others: further models, `compact` or folders, that the page can compare with.
+        asr_model: the Whisper model that recognises what is said in a clip, see
+            `emoverse.models.whisper`; None recognises nothing.
         backend: `local` answers here, `openai` asks the model behind `endpoint`.
         endpoint: URL of an OpenAI-compatible server.
         backend_model: the model's name there.
@@ -79,6 +82,7 @@ class Settings:
     model: str = "compact"
     page: bool = False
     others: tuple[str, ...] = ()
+    asr_model: str | None = None
     backend: str = "local"
     endpoint: str | None = None
     backend_model: str | None = None
@@ -132,8 +136,8 @@ def checked(settings: Settings) -> Settings:
 
 
 def shown_model(model: str) -> str:
-    """What clients see of a model's name: a folder's last part, not where it lies."""
-    return Path(model).name or model
+    """What clients see of a model's name, not where it lies."""
+    return name_of(model) or model
 
 
 def is_loopback(host: str) -> bool:

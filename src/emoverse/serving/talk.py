@@ -14,7 +14,8 @@ from typing import Any
 from emoverse.errors import EmoVerseError
 from emoverse.inference.analysis import Analysis
 from emoverse.inference.conversation import CONTEXT, Window, windows
-from emoverse.inference.interview import Interview, Watched, clip_interview, dialogue_interview
+from emoverse.inference.dialogue import dialogue_interview
+from emoverse.inference.interview import Interview, Watched, clip_interview
 from emoverse.inference.parts import Part, parts_of
 from emoverse.inference.transcripts import Cue
 
@@ -24,10 +25,18 @@ MOST_CONTEXT = 8000
 
 
 class Talk:
-    """How far a transcript is read."""
+    """How far a transcript is read.
+
+    Attributes:
+        late: what is said after the video's end, in order of time; it is not read.
+    """
 
     def __init__(
-        self, lines: Sequence[Mapping[str, Any]], tasks: Sequence[str], model: str
+        self,
+        lines: Sequence[Mapping[str, Any]],
+        tasks: Sequence[str],
+        model: str,
+        duration: float = math.inf,
     ) -> None:
         """Begin at the first utterance.
 
@@ -35,9 +44,10 @@ class Talk:
             lines: start and end in seconds, text, and perhaps a speaker.
             tasks: what is asked of each.
             model: who answers.
+            duration: seconds of the video; lines after its end are left out.
 
         Raises:
-            EmoVerseError: no line says anything.
+            EmoVerseError: no line says anything, or all come after the video's end.
         """
         cues = [
             Cue(line["start"], line["end"], line["text"], line.get("speaker"))
@@ -46,9 +56,17 @@ class Talk:
         ]
         if not cues:
             raise EmoVerseError("The transcript has no line with words, a start and a later end.")
-        self._parts, _ = parts_of(cues, (), math.inf)
+        self._parts, _ = parts_of(cues, (), duration)
+        self.late = sorted(
+            (cue for cue in cues if cue.start >= duration), key=lambda cue: (cue.start, cue.end)
+        )
         self._tasks, self._model = tasks, model
         self._emotions: list[str] = []
+
+    @property
+    def count(self) -> int:
+        """How many utterances are read in all."""
+        return len(self._parts)
 
     def following(self) -> Part | None:
         """The utterance that is read next; None after the last."""

@@ -30,7 +30,8 @@ def write_card(run: Path, out: Path) -> Path:
     log = read_log((run.parent if best else run) / "log.jsonl")
     base = settings["model"]
     name = "HuggingFaceTB/SmolLM2-135M-Instruct" if base == "compact" else base
-    lines = ["---", "library_name: transformers"]
+    # The compact model's face ViT is a class of our own.
+    lines = ["---", f"library_name: {'emoverse' if base == 'compact' else 'transformers'}"]
     # The hub refuses a card whose base is no repository of its own.
     lines += [f"base_model: {name}"] if _HUB_ID.fullmatch(name) and not Path(name).exists() else []
     lines += ["pipeline_tag: image-text-to-text", "tags: [emotion, sentiment, m2se, emoverse]"]

@@ -15,6 +15,7 @@ from safetensors.torch import save as serialize
 
 from emoverse.errors import EmoVerseError
 from emoverse.files import write_bytes, write_json
+from emoverse.inference import calibration, phrases
 from emoverse.m2se.plan import PLAN, StagePlan, check_plan, save_plan
 from emoverse.m2se.recipe import Recipe, to_dict
 from emoverse.models import any_mllm, compact
@@ -23,6 +24,7 @@ from emoverse.models.emoverse import EmoVerse
 from emoverse.models.internvl2.configuration import keep_rotary_keys
 from emoverse.models.trained import (
     ADAPTER,
+    LANGUAGE,
     MERGED_RECIPE,
     OTHER_PARTS,
     RECIPE,
@@ -35,8 +37,9 @@ from emoverse.training.checkpoint import Place
 from emoverse.training.optimiser import other_parts
 
 VIT = "face_vit.safetensors"
+_FITTED = (calibration.FILE, phrases.FILE)  # to the model, after training
 # Of a run that began in the same folder; log, plan and curves are written anew.
-_LEFT = (ADAPTER, OTHER_PARTS, "adapter_config.json", "projector.safetensors", "calibration.json")
+_LEFT = (ADAPTER, OTHER_PARTS, "adapter_config.json", "projector.safetensors", *_FITTED)
 
 
 def clear(folder: Path) -> None:
@@ -142,7 +145,8 @@ def merge(folder: Path, out: Path) -> Path:
 
     A model with a processor becomes a folder that transformers' `from_pretrained` (and vLLM,
     TGI, llama.cpp's converter) take. The compact model, whose face ViT no other program knows,
-    becomes `language/`, a plain Llama that they take, with projector and ViT beside it.
+    becomes `language/`, a plain Llama that they take, with projector and ViT beside it; the whole
+    is loaded by EmoVerse alone.
 
     Args:
         folder: what `emoverse train` wrote: the run holds the last model, `best` in it the best.
@@ -162,14 +166,17 @@ def merge(folder: Path, out: Path) -> Path:
         raise EmoVerseError(f"{out} is not empty; name a new folder.")
     out.mkdir(parents=True, exist_ok=True)
     if settings["model"] == "compact":
-        model = compact.load(folder)
-        model.network.model.language_model.save_pretrained(out / "language")
-        model.tokenizer.save_pretrained(str(out / "language"))
+        model = compact.load(folder, torch.float32)  # so that its answers stay the same
+        model.network.model.language_model.save_pretrained(out / LANGUAGE)
+        model.tokenizer.save_pretrained(str(out / LANGUAGE))
         for name in ("projector.safetensors", VIT):
             write_bytes(out / name, (folder / name).read_bytes())
     else:
         any_mllm.save_standalone(load_trained(folder), out)
         keep_rotary_keys(out)
+    for name in _FITTED:
+        if (folder / name).is_file():
+            write_bytes(out / name, (folder / name).read_bytes())
     write_json(out / MERGED_RECIPE, settings)
     write_card(folder, out)
     return out

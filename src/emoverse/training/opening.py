@@ -17,7 +17,7 @@ from emoverse.training.folder import VIT, start_from
 from emoverse.training.optimiser import add_lora, unfreeze_parts
 
 
-def open_model(recipe: Recipe, out: Path, crew: Crew) -> EmoVerse | Mllm:
+def open_model(recipe: Recipe, crew: Crew) -> EmoVerse | Mllm:
     """The recipe's model, its LoRA new, everything frozen that no stage trains."""
     projector = any(stage.projector_lr > 0 for stage in recipe.stages)
     vit = any(stage.vit_lr > 0 for stage in recipe.stages)
@@ -31,10 +31,7 @@ def open_model(recipe: Recipe, out: Path, crew: Crew) -> EmoVerse | Mllm:
                 "quantize and vit_lr out of its recipe."
             )
         model = compact.assemble()
-        weights = Path(recipe.vit) if recipe.vit else compact.SHIPPED / "face_vit.safetensors"
-        compact.load_vit(model, weights)
-        if crew.leads:
-            write_bytes(out / VIT, weights.read_bytes())
+        compact.load_vit(model, _vit(recipe))
         add_lora(model, recipe.lora)
     else:
         if vit and recipe.visual_cache_gb > 0 and recipe.rows != "padded":
@@ -62,3 +59,13 @@ def open_model(recipe: Recipe, out: Path, crew: Crew) -> EmoVerse | Mllm:
         start_from(model, Path(recipe.start))
     torch.nn.Module.to(model.network, crew.device)
     return model
+
+
+def keep_vit(recipe: Recipe, out: Path) -> None:
+    """Put the compact model's ViT beside what is trained on it; other models have none."""
+    if recipe.model == "compact":
+        write_bytes(out / VIT, _vit(recipe).read_bytes())
+
+
+def _vit(recipe: Recipe) -> Path:
+    return Path(recipe.vit) if recipe.vit else compact.SHIPPED / VIT

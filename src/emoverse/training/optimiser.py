@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from typing import Any
 
 import torch
@@ -156,7 +157,10 @@ def add_lora(model: EmoVerse | Mllm, lora: Lora) -> None:
         layers_pattern="layers",
     )
     try:
-        wrapped = get_peft_model(language, config)
+        with warnings.catch_warnings():
+            # peft still asks for what transformers has called otherwise since.
+            warnings.filterwarnings("ignore", r".*is_gradient_checkpointing", FutureWarning)
+            wrapped = get_peft_model(language, config)
     except ValueError as error:
         raise EmoVerseError(
             f"{model.name}: LoRA does not fit its language model ({' '.join(str(error).split())}); "

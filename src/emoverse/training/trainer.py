@@ -26,7 +26,7 @@ from emoverse.training import checkpoint, logbook, trackers
 from emoverse.training.checkpoint import Made, Place
 from emoverse.training.distributed import Crew, join, shard, wait
 from emoverse.training.folder import begin, check_place, save_model
-from emoverse.training.opening import open_model
+from emoverse.training.opening import keep_vit, open_model
 from emoverse.training.optimiser import Trained, schedule
 from emoverse.training.report import write_report
 from emoverse.training.rows import Row, Sample, stage_steps
@@ -108,6 +108,7 @@ def train(
         Stopped: SIGINT or SIGTERM came; the run has saved.
     """
     recipe = load_recipe(recipe_path, list(overrides))
+    _check_folders(recipe)
     out = out or Path("runs") / Path(recipe_path).stem
     crew = join()
     choose(recipe.attention, crew.device, recipe.row_tokens)  # refused before pictures are seen
@@ -127,7 +128,7 @@ def train(
     with memory(
         "Loading the model", "close other programs, set quantize: nf4, or use a smaller one"
     ):
-        model = open_model(recipe, out, crew)
+        model = open_model(recipe, crew)
     root = Path(recipe.train).parent
     begun = time.time()
     with memory("Looking at pictures", "lower frames, or set quantize: nf4"):
@@ -149,6 +150,7 @@ def train(
     if crew.leads:
         with disk(out):
             begin(out, recipe, plans, place if resume else None)
+            keep_vit(recipe, out)
     padded = _padded(recipe) if recipe.rows == "padded" else None
     settings = to_dict(recipe)
     with (
@@ -183,6 +185,17 @@ def train(
     return out
 
 
+def _check_folders(recipe: Recipe) -> None:
+    """Refuse data of two folders: one is where all media paths start."""
+    root = Path(recipe.train).parent
+    valid_root = Path(recipe.valid).parent if recipe.valid else root
+    if recipe.valid_samples and valid_root.resolve() != root.resolve():
+        raise EmoVerseError(
+            f"{recipe.valid} and {recipe.train} must lie in one folder, which media are relative "
+            "to; move one of them."
+        )
+
+
 def _longest(records: Sequence[Record]) -> list[Record]:
     """Those with most text, with media and without."""
     by_text = sorted(records, key=lambda record: -len(record.query) - len(record.response))
@@ -203,12 +216,6 @@ def _watched(
     """Look at all media; the leader goes first and fills the cache for the others."""
     # Rows by the model's own forward pass look at pictures in every step.
     cache = open_cache(recipe.visual_cache_gb if recipe.rows != "padded" else 0)
-    valid_root = Path(recipe.valid).parent if recipe.valid else root
-    if recipe.valid_samples and valid_root.resolve() != root.resolve():
-        raise EmoVerseError(
-            f"{recipe.valid} and {recipe.train} must lie in one folder, which media are relative "
-            "to; move one of them."
-        )
     if not crew.leads:
         wait(crew)
     progress = logbook.waiting("Looking at pictures") if crew.leads else None
@@ -267,7 +274,8 @@ def _train_stage(
             raise _no_number(run, f"{where}: the loss")
         tokens = sum(len(row.tree.tokens) for batch in steps[step] for row in batch)
         seen += tokens
-        spent += time.time() - begun  # neither scoring nor saving
+        took = time.time() - begun  # neither scoring nor saving
+        spent += took
         left = spent / (step + 1 - first) * (len(steps) - step - 1)
         _tell(
             run,
@@ -281,7 +289,7 @@ def _train_stage(
                 "gradient_norm": norm,
                 "samples": sum(map(len, losses.values())),
                 "tokens": tokens,
-                "seconds": round(time.time() - begun, 3),
+                "seconds": round(took, 3),
                 "memory_gb": round(peak_memory(run.crew.device), 3),
                 "tokens_per_s": round(seen / spent, 1),
                 "minutes_left": round(left / 60, 1),

@@ -6,7 +6,8 @@ const stage = find(".stage"), video = find("video"), picture = find("img"), boxe
 const line = find(".line"), peak = find(".peak"), file = find("input"), record = find(".record");
 const remove = find(".remove"), note = find(".note"), label = find(".name");
 const mostBytes = Number(root.dataset.mostBytes), mostSeconds = Number(root.dataset.mostSeconds);
-let mark = null, recorder = null, taken = 0, address = null;
+const longest = Math.min(mostSeconds - 1, 60);
+let mark = null, recorder = null, asking = false, taken = 0, address = null;
 
 function tell(text, failed) {
   note.textContent = text;
@@ -30,10 +31,23 @@ function show(source, kind, name) {
 
 // --- where clips come from -------------------------------------------------------------------
 
+// The clip until now is not wanted any more, nor what is sent, recorded or read of it.
+function leave() {
+  taken++;
+  if (recorder) recorder.stop();
+  trigger("clear");
+}
+
+function hold(value) {
+  props.value = value;
+  showOnlyAnswersOf(value);
+}
+
 async function take(blob, name) {
-  const turn = ++taken;
+  leave();
+  const turn = taken;
+  hold(null);
   const image = blob.type.startsWith("image/");
-  props.value = null;
   if (blob.size > mostBytes) {
     show(null);
     return tell(name + " has " + size(blob.size) + ", and at most " + size(mostBytes) +
@@ -43,17 +57,32 @@ async function take(blob, name) {
   tell("Sending " + name + " …");
   const form = new FormData();
   form.append("file", blob, name);
+  const [found, why] = await sent(form);
+  if (turn !== taken) return;
+  if (why) return tell(name + " was not sent. " + why, true);
+  hold({ id: found.id, key: found.id });
+  tell(name + " is ready to be read.");
+  if (video.error) unplayable();
+}
+
+// What the server says of a clip, or why it says nothing, in words of ours: a browser's own are
+// not for people.
+async function sent(form) {
+  let answer = null, found = null;
   try {
-    const answer = await fetch(new URL("clips", document.baseURI), { method: "POST", body: form });
-    const found = await answer.json();
-    if (turn !== taken) return;
-    if (!answer.ok) throw new Error(found.error.message);
-    props.value = { id: found.id };
-    tell(name + " is ready to be read.");
-    if (video.error) unplayable();
-  } catch (error) {
-    if (turn === taken) tell("The clip was not sent: " + error.message, true);
+    answer = await fetch(new URL("clips", document.baseURI), { method: "POST", body: form });
+  } catch {
+    return [null, "The server cannot be reached; check the connection, and add the clip again."];
   }
+  try {
+    found = await answer.json();
+  } catch {
+    // Not the server's own answer, but one of a proxy before it.
+  }
+  if (answer.ok && found && found.id) return [found, ""];
+  if (found && found.error && found.error.message) return [null, found.error.message];
+  if (answer.status === 413) return [null, "It is larger than is taken here; cut or shrink it."];
+  return [null, "The server gave no answer that can be read (" + answer.status + "); try again later."];
 }
 
 function size(bytes) {
@@ -73,8 +102,8 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 remove.addEventListener("click", () => {
-  taken++;
-  props.value = null;
+  leave();
+  hold(null);
   show(null);
   tell("");
   file.focus();
@@ -85,39 +114,76 @@ remove.addEventListener("click", () => {
 if (!navigator.mediaDevices || !window.MediaRecorder) record.hidden = true;
 record.addEventListener("click", async () => {
   if (recorder) return recorder.stop();
-  let stream;
+  if (asking) return;
+  const turn = taken;
+  let stream = null;
+  asking = true;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
+    if (turn === taken) return start(stream);
   } catch (error) {
-    return tell("There is no camera and microphone to record with: " + error.message, true);
+    if (turn === taken) tell(refused(error), true);
+  } finally {
+    asking = false;
   }
+  if (stream) release(stream);
+});
+
+function start(stream) {
+  const kind = ["video/webm", "video/mp4"].find((type) => MediaRecorder.isTypeSupported(type));
+  const parts = [], made = new MediaRecorder(stream, { mimeType: kind });
+  leave();
+  hold(null);
   show(null);
   stage.classList.remove("empty");
   video.hidden = false;
   video.muted = true;
   video.srcObject = stream;
-  video.play();
-  const parts = [];
-  const kind = ["video/webm", "video/mp4"].find((type) => MediaRecorder.isTypeSupported(type));
-  recorder = new MediaRecorder(stream, { mimeType: kind });
-  recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
-  recorder.addEventListener("stop", () => {
+  video.play().catch(() => {});  // another clip came before it began
+  const turn = taken, limit = setTimeout(() => made.stop(), 1000 * longest);
+  made.addEventListener("dataavailable", (event) => parts.push(event.data));
+  made.addEventListener("stop", () => {
     clearTimeout(limit);
-    stream.getTracks().forEach((track) => track.stop());
+    release(stream);
     recorder = null;
     record.textContent = "Record";
-    take(new Blob(parts, { type: kind }), "recording." + kind.split("/")[1]);
+    if (turn === taken) take(new Blob(parts, { type: kind }), "recording." + kind.split("/")[1]);
   });
-  const limit = setTimeout(() => recorder && recorder.stop(), 1000 * Math.min(mostSeconds - 1, 60));
-  recorder.start();
+  made.start();
+  recorder = made;
   record.textContent = "Stop recording";
-  tell("Recording, with sound; at most " + Math.min(mostSeconds - 1, 60) + " seconds.");
-});
+  tell("Recording, with sound; at most " + longest + " seconds.");
+}
+
+function release(stream) {
+  stream.getTracks().forEach((track) => track.stop());
+}
+
+function refused(error) {
+  if (error.name === "NotAllowedError") {
+    return "The browser may not use the camera and microphone; allow it, and record again.";
+  }
+  if (error.name === "NotFoundError") return "There is no camera and microphone to record with.";
+  return "The camera and microphone cannot be used; another program may hold them.";
+}
 
 // --- the peak --------------------------------------------------------------------------------
 
+// Answers that were still on their way when the clip was changed are of another one.
+const others = document.head.appendChild(document.createElement("style"));
+function showOnlyAnswersOf(value) {
+  const now = '="' + CSS.escape(key(value)) + '"]';
+  others.textContent = "[data-clip]:not([data-clip" + now + "), [data-unless-clip" + now + " { display: none; }";
+}
+
+showOnlyAnswersOf(props.value);
+
+function key(value) {
+  return (value && value.key) || "";
+}
+
 function setMark(found) {
-  mark = found;
+  mark = found && found.clip === key(props.value) ? found : null;
   boxed.toggleAttribute("hidden", !mark);
   line.hidden = !(mark && mark.duration);
   if (!mark) return playhead();
@@ -192,7 +258,8 @@ watch("mark", () => setMark(props.mark));
 watch("value", () => {
   const value = props.value;
   if (!value || !value.example) return;
-  taken++;
+  leave();
+  showOnlyAnswersOf(value);
   show(new URL("examples/" + value.example, document.baseURI).href, "video", value.title);
   tell("The example is ready to be read.");
 });

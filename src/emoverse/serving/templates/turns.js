@@ -45,15 +45,19 @@ function number() {
   find("datalist").replaceChildren(...[...speakers].filter(Boolean).map((name) => new Option(name)));
 }
 
+// Every row, so that the answers' numbers are the table's; one without words is told by the
+// server. Only empty rows at the end, which await words, are no turns.
 function turns() {
-  return [...rows.children].map((row) => {
+  const list = [...rows.children].map((row) => {
     const turn = { speaker: row.querySelector(".speaker").value, text: row.querySelector(".says").value };
     const emotion = row.querySelector(".emotion").value;
     if (!turn.speaker.trim()) delete turn.speaker;
     if (emotion) turn.emotion = emotion;
     if (row.dataset.clip) turn.clip = row.dataset.clip;
     return turn;
-  }).filter((turn) => turn.text.trim());
+  });
+  while (list.length && !Object.values(list.at(-1)).some((value) => value.trim())) list.pop();
+  return list;
 }
 
 function changed(fromJson) {
