@@ -34,6 +34,7 @@ TALK = {
         {"speaker": "Bob <b>", "text": "Oh, tell me!"},
     ]
 }
+ENDS = "#clip-links a, #talk-links a, [role=alert]"
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
@@ -114,14 +115,28 @@ class Visit:
                 self.page.wait_for_timeout(50)
             return False
 
+        # What an earlier run has left stays until the first news of this one.
+        self.page.locator(ENDS).evaluate_all(
+            "(ends) => ends.forEach((end) => end.classList.add('stale'))"
+        )
         before = joined()
         wait_for(heard)
 
     def done(self) -> None:
+        """Wait for the end of what was last pressed."""
         with contextlib.suppress(api.TimeoutError):
-            self.page.wait_for_selector("#clip-links a, #result [role=alert]")
-        told = self.page.inner_text("#result .status"), self.complaints
-        assert self.page.locator("#clip-links a").count(), told
+            self.page.wait_for_selector(f":is({ENDS}):not(.stale):visible")
+        # All parts of the last news are shown with the next picture.
+        self.page.evaluate(
+            "new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)))"
+        )
+        told = self.page.locator(".status:visible").all_inner_texts(), self.complaints
+        links = self.page.locator(":is(#clip-links, #talk-links) a:not(.stale):visible")
+        assert links.count(), told
+
+    def find(self) -> None:
+        self.press("#find")
+        self.done()
 
     def talk(self) -> None:
         self.page.get_by_role("tab", name="Conversation").click()
@@ -216,11 +231,8 @@ def test_another_text_needs_no_second_look_at_the_clip(
     here.read("I lost the job!")
     decoded = served.service.metrics.decodes.labels("done")._value.get()
     engines["compact"].asked.clear()
-    here.page.fill("#said textarea", "I found the job!")
-    here.press("#read")
-    wait_for(lambda: any("I found the job!" in query for query in engines["compact"].asked))
-    here.page.wait_for_selector("#result .status:has-text('Done.')")
-    here.done()
+    here.read("I found the job!")
+    assert any("I found the job!" in query for query in engines["compact"].asked)
     assert served.service.metrics.decodes.labels("done")._value.get() == decoded
     assert "“" not in here.page.inner_text("#result .status")
 
@@ -253,8 +265,7 @@ def test_a_conversation_shows_who_caused_what(visit: Callable[..., Visit]) -> No
     page.get_by_role("button", name="Add an utterance").click()
     page.get_by_label("Speaker of utterance 6").fill("Cleo")
     page.get_by_label("Words of utterance 6").fill("Let us celebrate.")
-    here.press("#find")
-    page.wait_for_selector("#talk-links a")
+    here.find()
     graph = page.locator("figure.causes svg")
     told = graph.get_attribute("aria-label")
     assert "Ana caused Ben's joy: utterance 1 → 2, 3 → 4" in told
@@ -286,8 +297,7 @@ def test_a_conversation_is_json_as_well(visit: Callable[..., Visit], tmp_path: P
     assert page.get_by_label("Speaker of utterance 2").input_value() == "Bob <b>"
     assert page.get_by_label("Emotion of utterance 1").input_value() == "neutral"
     assert json.loads(page.input_value("#turns-json")) == TALK
-    here.press("#find")
-    page.wait_for_selector("#talk-links a")
+    here.find()
     assert page.locator("figure.causes .word").all_text_contents() == ["joy"]
 
 
@@ -299,8 +309,7 @@ def test_odd_names_stay_in_their_pills_and_lines(visit: Callable[..., Visit]) ->
     names = ["W" * 100, "m" * 100, "漢" * 100, "\u202eevil", "שלום", "Anna-Maria"]
     turns = [{"speaker": name, "text": "Oh!", "emotion": "joy"} for name in names]
     page.fill("#turns-json", json.dumps(turns))
-    here.press("#find")
-    page.wait_for_selector("#talk-links a")
+    here.find()
     free = page.locator("figure.causes .node").evaluate_all(
         """(nodes) => nodes.map((node) => node.querySelector("rect").width.baseVal.value
              - node.querySelector("text").getComputedTextLength())"""
@@ -336,8 +345,7 @@ def test_every_row_counts_and_one_without_words_is_told(visit: Callable[..., Vis
         ".status.failed:has-text('Row 3 has no words; write them or remove it.')"
     )
     page.get_by_label("Remove utterance 3").click()
-    here.press("#find")  # the last row awaits words, and is none yet
-    page.wait_for_selector("#talk-links a")
+    here.find()  # the last row awaits words, and is none yet
     assert page.locator(".talk .no").all_inner_texts() == ["1", "2", "3", "4", "5"]
     page.get_by_role("button", name="Empty the table").click()
     here.press("#find")
@@ -385,8 +393,7 @@ def test_it_follows_light_and_dark_and_every_part_has_a_name(
         found = axe.Axe().run(page).response["violations"]
         assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
         here.talk()
-        here.press("#find")
-        page.wait_for_selector("#talk-links a")
+        here.find()
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(
@@ -398,8 +405,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     assert here.overflow() <= 0
     here.talk()
     here.page.get_by_label("Speaker of utterance 1").fill("A" * 90)
-    here.press("#find")
-    here.page.wait_for_selector("#talk-links a")
+    here.find()
     assert here.overflow() <= 0
     box = here.page.locator("#turns .row:not(.labels) .says").first.bounding_box()
     assert box["width"] > 250
@@ -542,8 +548,8 @@ def test_another_clip_ends_the_reading_and_is_not_shown_with_its_answers(
         finally:
             engines["compact"].free.set()
         page.wait_for_timeout(1000)
-        assert page.inner_text("#clip .name") == name
-        assert page.inner_text("#result .status:visible") == "Add a clip, and read it."
+        api.expect(page.locator("#clip .name")).to_have_text(name)
+        api.expect(page.locator("#result .status:visible")).to_have_text("Add a clip, and read it.")
         assert not page.locator("#result .answer:visible, .faces:visible").count()
         assert not page.locator("#clip-links a:visible").count()
         assert not page.locator("#clip svg.boxed").is_visible()
@@ -582,7 +588,7 @@ def test_what_is_said_is_written_down(
     here.add(write(tmp_path / "loud.mp4", audio=True))
     here.press("#hear")
     page.wait_for_selector("#result .status:has-text('Check the words')")
-    assert page.input_value("#said textarea") == WORDS
+    api.expect(page.locator("#said textarea")).to_have_value(WORDS)
     here.press("#read")
     here.done()
     # Where nothing is heard, what was written by hand stays.
@@ -722,7 +728,7 @@ def test_the_shipped_model_reads_the_examples(browser: Any, tmp_path: Path) -> N
             titles.append("Woman, 20 s (Pexels)")
         for title in titles:
             page.get_by_role("button", name=title).click()
-            page.wait_for_selector("#clip .note:has-text('ready')")
+            api.expect(page.locator("#clip .name")).to_have_text(title)
             here.press("#read")
             page.wait_for_selector("#result .reason.busy")
             here.done()
@@ -730,8 +736,7 @@ def test_the_shipped_model_reads_the_examples(browser: Any, tmp_path: Path) -> N
             assert abs(sum(int(share[:-1]) for share in shares) - 100) <= 4
             assert len(page.inner_text("#result .reason").split()) > 5
         here.talk()
-        here.press("#find")
-        page.wait_for_selector("#talk-links a")
+        here.find()
         assert page.locator(".talk .tag").count() == 6
         assert here.complaints == []
         here.context.close()
