@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# A slow machine is no failure.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# A slow machine is no failure, and every run draws the same inputs; `--hypothesis-profile=luck`
+# looks further.
+settings.register_profile("luck", deadline=None, max_examples=1000)
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.load_profile("same")
 
 # The tests' pictures and clips are small: threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "2")

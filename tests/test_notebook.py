@@ -94,10 +94,22 @@ def test_the_stored_notebook_is_small_and_names_no_folder(root: Path) -> None:
 def test_the_notebook_runs(root: Path, tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat", reason="nbclient is not installed")
     client = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    jupyter = pytest.importorskip("jupyter_client", reason="nbclient is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
     book = nbformat.read(root / NOTEBOOK, as_version=4)
     nbformat.validate(book)
-    client.NotebookClient(book, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
+    # Not by TCP: its ports are chosen long before they are taken.
+    kernels = jupyter.AsyncKernelManager(
+        kernel_name="python3", transport="ipc", ip=str(tmp_path / "kernel")
+    )
+    client.NotebookClient(
+        book,
+        km=kernels,
+        timeout=600,
+        startup_timeout=600,
+        iopub_timeout=600,
+        resources={"metadata": {"path": tmp_path}},
+    ).execute()
     shown = [
         output["data"]
         for cell in book.cells

@@ -20,6 +20,7 @@ from emoverse.emt.endpoint import Endpoint
 from emoverse.errors import EmoVerseError
 from tests.emt.chat_server import Answer, Server, prompt, serving
 from tests.openai_server import transformers_serve
+from tests.ports import closed_port
 
 SCENE = (
     "A woman stands in a bright kitchen and looks at a friend. Her eyes are wide and she "
@@ -277,11 +278,10 @@ def test_a_dead_endpoint_ends_the_run_not_the_build(
 
 
 def test_an_endpoint_that_is_not_there_is_given_up_at_once(tmp_path: Path) -> None:
-    with serving(good) as server:
-        pass
     clips = [clip(str(number), number) for number in range(40)]
-    nowhere = endpoint(server, concurrency=1, retries=5)
-    _, report = describe_clips(clips, nowhere, out=tmp_path)
+    with closed_port() as port:
+        nowhere = endpoint(Server(f"http://127.0.0.1:{port}/v1"), concurrency=1, retries=5)
+        _, report = describe_clips(clips, nowhere, out=tmp_path)
     assert report["stopped"].startswith("The endpoint cannot be reached: no connection to")
     assert "(2 attempts)" in report["failure"]
     assert (report["failed"], report["unasked"]) == (1, 39)
@@ -374,7 +374,7 @@ def test_reasons_from_a_real_model(compact_weights: Path, tmp_path: Path) -> Non
             str(compact_weights),
             concurrency=1,
             timeout=900,
-            max_tokens=96,
+            max_tokens=40,
         )
         reasons, report = describe_clips(clips, model, out=tmp_path / "out", tries=1)
         used = report["models"][str(compact_weights)]
@@ -384,6 +384,6 @@ def test_reasons_from_a_real_model(compact_weights: Path, tmp_path: Path) -> Non
         assert used["uncounted"] == 0
         assert used["answers"] == report["run"]["asked"] == 2
         assert used["tokens_in"] > 200
-        assert 10 < used["tokens_out"] <= 2 * 96
+        assert 10 < used["tokens_out"] <= 2 * 40
         again, after = describe_clips(clips, model, out=tmp_path / "out", tries=1)
         assert (again, after["run"]["asked"]) == (reasons, 0)

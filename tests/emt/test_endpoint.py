@@ -15,12 +15,13 @@ from emoverse.emt import endpoint
 from emoverse.emt.endpoint import Endpoint, EndpointError, Question, Reply, ask, cache_file, connect
 from emoverse.errors import EmoVerseError
 from tests.emt.chat_server import Answer, Server, serving
+from tests.ports import closed_port
 
 JPEG = b"\xff\xd8\xff\xe0 not a whole picture"
 
 
 def put(server: Server, cache: Path, question: Question, **settings: Any) -> Reply:
-    settings = {"back_off": 0.01, "timeout": 5.0, "retries": 3} | settings
+    settings = {"back_off": 0.01, "timeout": 60.0, "retries": 3} | settings
     endpoint = Endpoint(server.url, "small", **settings)
 
     async def run() -> Reply:
@@ -178,10 +179,8 @@ def test_a_refused_request_is_not_repeated(tmp_path: Path, status: int, hopeless
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    with serving(lambda body, number: Answer()) as server:
-        pass
-    with pytest.raises(EndpointError, match="no connection"):
-        put(server, tmp_path, Question("Hello"), retries=1)
+    with closed_port() as port, pytest.raises(EndpointError, match="no connection"):
+        put(Server(f"http://127.0.0.1:{port}/v1"), tmp_path, Question("Hello"), retries=1)
 
 
 def test_a_refusal_the_server_marks_and_missing_usage(tmp_path: Path) -> None:

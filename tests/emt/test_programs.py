@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import tempfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from emoverse.emt import clips
 from emoverse.emt.build import FaceWork, build
-from emoverse.emt.clips import Settings
+from emoverse.emt.clips import Cut, Settings, read_look
 from emoverse.emt.record import load_records
 from emoverse.errors import EmoVerseError
+from emoverse.faces.landmarks import detector
 from tests.faces.test_openface_program import program
 
 from . import drawn
@@ -73,14 +75,16 @@ def test_a_clip_without_a_face_keeps_its_video(
 def test_openface_is_stopped_before_its_worker(
     tmp_path: Path, landmarker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    meld, out, left = drawn.meld(tmp_path / "meld", clips=1), tmp_path / "EMT", tmp_path / "left"
+    out, left = tmp_path / "EMT", tmp_path / "left"
     left.mkdir()
-    monkeypatch.setenv("TMPDIR", str(left))  # where OpenFace's own files lie for a while
-    monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", "time.sleep(60)")))
-    summary = build(out, meld_dir=meld, faces=replace(_OPENFACE, timeout=20.0), log=lambda _: None)
-    assert summary["clips"] == {"unreadable": 1}
-    assert "took longer than 18 seconds" in (out / "clips.txt").read_text()
-    assert not list(left.glob("emoverse-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(left))  # OpenFace's own files, for a while
+    monkeypatch.setenv("EMOVERSE_OPENFACE", str(program(tmp_path / "bin", "time.sleep(600)")))
+    cut = Cut("slow", str(drawn.clip(tmp_path / "clip.mp4", peak=8)))
+    with detector(model=landmarker) as eyes:
+        monkeypatch.setattr(clips, "detector", lambda **_: eyes)
+        clips.worker(out, _OPENFACE.settings, landmarker, timeout=5.0)(cut)
+    assert "took longer than 4 seconds" in str(read_look(out, cut).error)  # 4.5, in fact
+    assert not list(left.iterdir())
 
 
 def test_what_openface_cannot_measure_is_told_before_the_work(

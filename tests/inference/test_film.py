@@ -242,7 +242,7 @@ def test_kill_minus_nine_costs_nothing_that_was_answered(
 
 @pytest.mark.slow
 def test_four_hours_take_bounded_memory(tmp_path: Path, landmarker: Path, root: Path) -> None:
-    clip = write(tmp_path / "film.mp4", count=14_400, fps=1, size=(160, 120), gop=60)
+    clip = write(tmp_path / "film.mp4", count=14_400, fps=1, gop=60)
     script = (
         "import json, resource, sys\n"
         "from pathlib import Path\n"

@@ -136,7 +136,7 @@ def test_a_turned_phone_is_set_upright(
 def test_four_hours_take_bounded_memory_and_are_sampled(tmp_path: Path) -> None:
     if not _LANDMARKER.is_file():
         pytest.skip("needs the face landmark model; run `emoverse pull compact`")
-    clip = write(tmp_path / "film.mp4", count=14_400, fps=1, size=(160, 120), gop=60)
+    clip = write(tmp_path / "film.mp4", count=14_400, fps=1, gop=60)
     # What is measured is the growth while the clip is read, in a process of its own.
     script = (
         "import json, resource, sys\n"

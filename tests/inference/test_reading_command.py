@@ -197,12 +197,12 @@ def test_a_folder_without_clips_leaves_nothing(run: Run, tmp_path: Path) -> None
 
 
 def test_a_camera_from_the_command_line(engine: Engine, run: Run, tmp_path: Path) -> None:
-    write(tmp_path / "camera.mp4", talking(3), fps=FPS)
-    code, out, err = run("--webcam", "camera.mp4", "--every", "1", "--json", "-")
+    write(tmp_path / "camera.mp4", talking(5), fps=FPS)
+    code, out, err = run("--webcam", "camera.mp4", "--every", "2", "--json", "-")
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     assert rows and rows[0]["people"] == [1] and set(rows[0]["answers"]) == {"er", "fer"}
-    code, out, _ = run("--webcam", "camera.mp4", "--every", "1", "--seconds", "1")
+    code, out, _ = run("--webcam", "camera.mp4", "--every", "2", "--seconds", "1")
     assert code == 0 and len(out.splitlines()) == 1 and "person 1: neutral 70%" in out
     code, _, err = run("--webcam", "63")
     assert code == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from emoverse.models import weights
+from emoverse.serving.settings import Limits
 
 from ..faces.clips import write
 from .running import Running, make_settings, running
@@ -73,5 +74,6 @@ def live(
     landmarker: Path, root_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("server")
-    with running(make_settings(folder, roots=(root_folder,))) as server:
+    patient = Limits(request_seconds=600, decode_seconds=600)
+    with running(make_settings(folder, patient, roots=(root_folder,))) as server:
         yield server

@@ -67,7 +67,7 @@ def running(
     headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
     # A request may come just when an idle connection is closed.
     fresh = httpx2.Limits(max_keepalive_connections=0)
-    with httpx2.Client(base_url=url, headers=headers, timeout=120, limits=fresh) as client:
+    with httpx2.Client(base_url=url, headers=headers, timeout=600, limits=fresh) as client:
         try:
             yield Running(app, server, url, client)
         finally:

@@ -25,7 +25,7 @@ TURNS = [
 
 
 def test_health_needs_no_token_and_everything_else_does(live: Running) -> None:
-    bare = httpx2.Client(base_url=live.url)
+    bare = httpx2.Client(base_url=live.url, timeout=120)
     assert bare.get("/healthz").json()["status"] == "ok"
     for method, path in (
         ("GET", "/metrics"),

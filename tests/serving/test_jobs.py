@@ -349,7 +349,7 @@ def test_a_taken_port_or_folder_is_told_before_a_model_is_loaded(
             ],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
     assert done.returncode == 1
     assert "Loading" not in done.stderr and "Traceback" not in done.stderr

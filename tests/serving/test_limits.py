@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,15 +40,13 @@ class Gate(Engine):
 
     def ask(self, questions, told=None):  # type: ignore[no-untyped-def]
         self.batches.append(len(questions))
-        assert self.free.wait(60)
+        assert self.free.wait(300)
         return super().ask(questions, told)
 
 
 @pytest.fixture(scope="module")
 def small(landmarker: Path, root_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Running:
-    limits = Limits(
-        upload=300_000, clip_seconds=2, pixels=100 * 100, body_seconds=1.5, header_seconds=1
-    )
+    limits = Limits(upload=300_000, clip_seconds=2, pixels=100 * 100, header_seconds=1)
     folder = tmp_path_factory.mktemp("small")
     with running(make_settings(folder, limits, roots=(root_folder,))) as server:
         yield server
@@ -110,9 +110,26 @@ def test_too_many_pixels_or_seconds_are_refused(small: Running, tmp_path: Path) 
         assert word in answer.json()["error"]["message"]
 
 
+def _png_of_zeros(side: int) -> bytes:
+    """A black picture, written without holding its pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    packed = zlib.compressobj(9)
+    row = bytes(1 + (side + 7) // 8)
+    rows = b"".join(packed.compress(row) for _ in range(side)) + packed.flush()
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        (chunk(b"IHDR", head), chunk(b"IDAT", rows), chunk(b"IEND", b""))
+    )
+
+
 def test_a_picture_bomb_is_refused(small: Running, tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.png"
-    Image.new("1", (30_000, 30_000)).save(bomb)
+    bomb.write_bytes(_png_of_zeros(30_000))
     assert bomb.stat().st_size < 300_000
     with bomb.open("rb") as content:
         answer = small.client.post("/v1/analyze", files={"file": ("b.png", content)})
@@ -125,8 +142,9 @@ def _connect(server: Running) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
-def test_a_body_that_drips_is_cut_off(small: Running) -> None:
-    with _connect(small) as line:
+def test_a_body_that_drips_is_cut_off(landmarker: Path, tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, Limits(body_seconds=1.5))
+    with running(settings) as server, _connect(server) as line:
         head = f"POST /v1/analyze HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
         head += "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
         start = time.monotonic()
@@ -161,7 +179,7 @@ def test_headers_that_drip_are_cut_off(small: Running) -> None:
 @pytest.fixture
 def gated(landmarker: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
     engine = Gate()
-    limits = Limits(pending=4, request_seconds=30)
+    limits = Limits(pending=4, request_seconds=300)
     settings = make_settings(tmp_path, limits, window=0.05)
     with running(settings, lambda _: engine) as server:
         yield server, engine
@@ -350,7 +368,7 @@ def test_a_decoder_that_dies_is_replaced(
 def test_decoding_has_limits_of_time_and_memory(
     landmarker: Path, tmp_path: Path, clip: bytes
 ) -> None:
-    for number, limits in enumerate((Limits(decode_seconds=0.01), Limits(pixels=10**9))):
+    for number, limits in enumerate((Limits(decode_seconds=0), Limits(pixels=10**9))):
         with running(make_settings(tmp_path / str(number), limits)) as server:
             if number:
                 # As large as a decoder is now: what comes next must fail.

@@ -108,7 +108,7 @@ def test_gradios_other_addresses_are_closed(small: Running, method: str, path: s
 
 
 def test_every_address_of_the_page_needs_the_token(small: Running) -> None:
-    bare = httpx2.Client(base_url=small.url)
+    bare = httpx2.Client(base_url=small.url, timeout=120)
     for method, path in (
         ("GET", "/"),
         ("GET", "/page/"),
@@ -153,7 +153,7 @@ def test_gradios_faults_are_lines_of_the_log_and_told_without_what_was_sent(
 
 def test_a_form_of_another_site_is_refused(small: Running) -> None:
     basic = "Basic " + base64.b64encode(f"me:{TOKEN}".encode()).decode()
-    bare = httpx2.Client(base_url=small.url, headers={"Authorization": basic})
+    bare = httpx2.Client(base_url=small.url, headers={"Authorization": basic}, timeout=120)
     for headers in (
         {"Origin": "https://evil.example"},
         {"Sec-Fetch-Site": "cross-site"},

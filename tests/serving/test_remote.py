@@ -13,6 +13,7 @@ from PIL import Image
 from emoverse.emt import endpoint as remote
 from emoverse.inference.dialogue import dialogue_interview
 from emoverse.serving.backends import Remote
+from emoverse.serving.settings import Limits
 from emoverse.tasks import er
 
 from ..models import families
@@ -155,7 +156,11 @@ def test_a_server_of_another_project_answers_about_clips(
     processor.save_pretrained(folder)
     with transformers_serve(folder, tmp_path / "server.log") as url:
         settings = make_settings(
-            tmp_path / "front", backend="openai", endpoint=url, backend_model=str(folder)
+            tmp_path / "front",
+            Limits(request_seconds=600),
+            backend="openai",
+            endpoint=url,
+            backend_model=str(folder),
         )
         with running(settings, _no_model) as server:
             asked = {"files": {"file": ("a.mp4", clip)}, "data": {"text": "I love it"}}

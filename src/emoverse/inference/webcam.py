@@ -207,7 +207,7 @@ class _Camera:
                 when = self.now()
                 if when < due:  # more frames than are looked at
                     continue
-                due = when + 0.9 / MAX_FPS
+                due = max(due + 1 / MAX_FPS, when)  # a late frame does not put the next ones off
                 with self._changed:
                     self._frames.append((when, image))
                     while self._frames[0][0] < when - self._every:

@@ -36,7 +36,9 @@ def log(event: str, *, error: BaseException | None = None, **facts: Any) -> None
             f"{frame.filename}:{frame.lineno} {frame.name}"
             for frame in traceback.extract_tb(error.__traceback__)[-6:]
         ]
-    print(json.dumps(line, ensure_ascii=False, default=str), file=sys.stderr, flush=True)
+    # In one piece: other threads may write just then.
+    sys.stderr.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+    sys.stderr.flush()
 
 
 class _Events(logging.Handler):
