@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# A slow machine is no failure, and every run draws the same inputs; `--hypothesis-profile=luck`
-# looks further.
+# A slow machine is no failure, and runs draw much the same inputs; `--hypothesis-profile=luck` looks
+# further.
 settings.register_profile("luck", deadline=None, max_examples=1000)
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")

@@ -304,7 +304,7 @@ def _constant(
     count = len(scored.gold)
     if scored.task == "fer":
         sizes = [len(set(codes)) for codes in gold]
-        common = Counter(code for codes in gold for code in set(codes))
+        common = Counter(code for codes in gold for code in sorted(set(codes)))
         most = [code for code, _ in common.most_common(round(sum(sizes) / len(sizes)))]
         return f"always {' '.join(sorted(most)) or 'no AU'}", [tuple(most)] * count, None
     if scored.task == "eri":

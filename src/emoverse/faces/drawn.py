@@ -69,6 +69,7 @@ def clip(path: Path | str, look: str = "smile") -> Path:
     with av.open(sink, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "23"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.thread_count = 1  # the same clip whatever the machine
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(picture(_between(look, number / (count - 1))))
             container.mux(stream.encode(frame))

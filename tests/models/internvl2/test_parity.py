@@ -109,5 +109,6 @@ def test_generation_token_by_token(converted: Converted, length: int) -> None:
     )[0, length:]
     for n in range(8):
         wanted = reference.logits(converted.checkpoint, ids, converted.image_token, clip)[-1]
-        assert int(wanted.argmax()) == int(found[n]), f"token {n}"
+        # Another machine may round its way past a gap of 1e-4 between the best two.
+        assert wanted[found[n]] >= wanted.max() - 1e-3, f"token {n}"
         ids = torch.cat([ids, found[n : n + 1]])
