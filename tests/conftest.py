@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# A slow machine is no failure, and runs draw much the same inputs; `--hypothesis-profile=luck` looks
+# A slow machine is no failure. Runs draw much the same inputs; `--hypothesis-profile=luck` looks
 # further.
 settings.register_profile("luck", deadline=None, max_examples=1000)
 settings.register_profile("same", deadline=None, derandomize=True)
