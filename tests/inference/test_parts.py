@@ -53,6 +53,15 @@ def test_silent_parts_are_short_and_nobody_speaks_in_them(
         assert silent
 
 
+def test_a_placed_utterance_may_begin_before_an_earlier_one() -> None:
+    # The first begins with the shot, the second is widened to a second.
+    cues = [Cue(10.0, 14.0, "Hello."), Cue(10.2, 10.4, "Oh.")]
+    parts, _ = parts_of(cues, [10.35], 20, silences=True)
+    spoken = [(part.start, part.end) for part in parts if part.text]
+    assert spoken == [pytest.approx((9.8, 10.8)), (10.35, 14.0)]
+    assert max(part.end for part in parts if part.start < 9.8 and not part.text) < 9.81
+
+
 def test_an_edge_just_beyond_a_cut_moves_to_it() -> None:
     (part,), _ = parts_of([Cue(10.0, 13.2, "Hello.")], [10.3, 11.5, 13.0], 60)
     assert (part.start, part.end) == (10.3, 13.0)

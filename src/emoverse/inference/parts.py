@@ -122,7 +122,8 @@ def _in_conversations(cues: Sequence[Cue]) -> list[Part]:
 
 def _gaps(spoken: Sequence[Cue], duration: float) -> list[tuple[float, float]]:
     gaps, last = [], 0.0
-    for start, end in [*((cue.start, cue.end) for cue in spoken), (duration, duration)]:
+    # In order anew: where an utterance was placed may lie before the one that began before it.
+    for start, end in [*sorted((cue.start, cue.end) for cue in spoken), (duration, duration)]:
         if start - last >= _SILENCE or (not spoken and start > last):
             gaps.append((last, start))
         last = max(last, end)
