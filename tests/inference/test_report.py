@@ -170,6 +170,20 @@ def test_the_terminal_shows_answers_peak_and_turns():
     assert printed.count("Probabilities") == 1  # a conversation has no answers of its own
 
 
+def test_page_and_terminal_round_alike(tmp_path):
+    clip = _clip()
+    assert clip.peak is not None
+    peak = replace(clip.peak, intensities={"AU12": 1.9531, "AU04": 0.5466})
+    er = replace(clip.answers["er"], probabilities={"joy": 0.9454, "sadness": 0.0546})
+    clip = replace(clip, peak=peak, answers={"er": er})
+    sink = io.StringIO()
+    print_analysis(Console(file=sink, width=120), clip)
+    page = re.findall(r'class="num">([^<]*)<', _page(tmp_path, clip))
+    printed = re.findall(r"[\d.]+%?", sink.getvalue())
+    for wanted in ("2.0", "0.5", "95%", "5%"):
+        assert wanted in page and wanted in printed, wanted
+
+
 def test_a_long_curve_is_thinned_without_losing_its_peak_and_gaps_break_it():
     times = tuple(index / 10 for index in range(100_000))
     scores = tuple(9.0 if index == 77_777 else 1.0 for index in range(100_000))

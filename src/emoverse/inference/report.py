@@ -194,7 +194,7 @@ def _answer_view(answer: Answer) -> dict[str, Any]:
         "codes": [(str(code), au_name(str(code))) for code in answer.label or ()]
         if answer.task == "fer" and isinstance(answer.label, list | tuple)
         else [],
-        "bars": [(label, round(100 * share, 1)) for label, share in _sorted(answer)],
+        "bars": [(label, 100 * share) for label, share in _sorted(answer)],
     }
 
 
@@ -226,8 +226,8 @@ def _bars(analysis: Analysis) -> list[dict[str, Any]]:
         {
             "code": code,
             "name": au_name(code),
-            "value": round(value, 2),
-            "share": round(min(100.0, max(0.0, 20.0 * value)), 1),
+            "value": value,
+            "share": min(100.0, max(0.0, 20.0 * value)),
             "spark": sparkline(curve, code) if curve else "",
         }
         for code, value in sorted(peak.intensities.items(), key=lambda item: (-item[1], item[0]))
