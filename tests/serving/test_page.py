@@ -34,7 +34,8 @@ TALK = {
         {"speaker": "Bob <b>", "text": "Oh, tell me!"},
     ]
 }
-ENDS = "#clip-links a, #talk-links a, [role=alert]"
+LINKS = "#clip-links a, #talk-links a"
+ENDS = f"{LINKS}, [role=alert]"
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
@@ -131,8 +132,7 @@ class Visit:
             "new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)))"
         )
         told = self.page.locator(".status:visible").all_inner_texts(), self.complaints
-        links = self.page.locator(":is(#clip-links, #talk-links) a:not(.stale):visible")
-        assert links.count(), told
+        assert self.page.locator(f":is({LINKS}):not(.stale):visible").count(), told
 
     def find(self) -> None:
         self.press("#find")
